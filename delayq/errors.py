@@ -1,0 +1,60 @@
+"""Every error that delayq raises: one file, one base, one sentence each."""
+
+
+class DelayqError(Exception):
+    """Base of all errors of delayq."""
+
+
+class InvalidMessage(DelayqError, ValueError):
+    """Raised when a message, or one of its options, breaks a limit; nothing was written."""
+
+
+class InvalidName(DelayqError, ValueError):
+    """Raised when a namespace, queue or consumer name cannot stand in a key."""
+
+
+class MalformedEntry(DelayqError):
+    """Raised when a stream entry or a scheduled body is not a message."""
+
+
+class LeaseLost(DelayqError):
+    """Raised when a call needs a lease that its caller does not hold any more; nothing changed."""
+
+
+class ServerError(DelayqError):
+    """Base of the errors that the server, or the way to it, is the cause of."""
+
+
+class ServerUnreachable(ServerError):
+    """Raised when no answer came: server away, restarting, loading, or the network cut.
+
+    Whether the call was carried out is not known; every transition is safe to repeat.
+    """
+
+
+class ServerReadOnly(ServerUnreachable):
+    """Raised when a replica was reached; it may yet be promoted, so this is worth repeating."""
+
+
+class ServerRefused(ServerError):
+    """Raised when the server will not take us: wrong password, a missing permission, no TLS."""
+
+
+class ServerTooOld(ServerError):
+    """Raised when the server is older than Redis 6.2."""
+
+
+class ServerOutOfMemory(ServerError):
+    """Raised when the server is at `maxmemory` and refused a publish; nothing was written."""
+
+
+class ServerMissing(ServerError):
+    """Raised when no URL is set and no server program is found to embed."""
+
+
+class ScriptFailed(ServerError):
+    """Raised when a script met what it cannot work on, such as a key of the wrong type."""
+
+
+class GroupMissing(ScriptFailed):
+    """Raised when the stream or its consumer group is gone; creating it again mends that."""

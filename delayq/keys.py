@@ -1,0 +1,89 @@
+"""The names of all keys: built here alone, so that every one is known and no two collide.
+
+A lane's keys share the hash tag `{<queue>:<lane>}`, hence one Cluster slot.
+"""
+
+import re
+from dataclasses import dataclass
+
+from delayq.errors import InvalidName
+
+GROUP = "delayq"
+"""The consumer group of every lane's stream."""
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def checked_name(kind: str, name: str) -> str:
+    """Return `name` if it can stand in a key.
+
+    :raises InvalidName: if it is not 1 to 64 letters, digits, `_`, `.` or `-`
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidName(f"{kind} {name!r}: use 1 to 64 letters, digits, '_', '.' or '-'")
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class LaneKeys:
+    """The keys of one lane: a stream, its schedule, its lease."""
+
+    namespace: str
+    queue: str
+    lane: int = 0
+
+    def __post_init__(self) -> None:
+        checked_name("namespace", self.namespace)
+        checked_name("queue", self.queue)
+
+    def _part(self, part: str) -> str:
+        return f"{self.namespace}:{{{self.queue}:{self.lane}}}:{part}"
+
+    @property
+    def stream(self) -> str:
+        """STREAM: ready and pending messages."""
+        return self._part("stream")
+
+    @property
+    def schedule(self) -> str:
+        """ZSET: arrival number and id → due ms."""
+        return self._part("schedule")
+
+    @property
+    def bodies(self) -> str:
+        """HASH: id of a scheduled message → arrival number and its fields."""
+        return self._part("bodies")
+
+    @property
+    def arrival(self) -> str:
+        """STRING: the last arrival number; deleted when the schedule is empty."""
+        return self._part("arrival")
+
+    @property
+    def recent(self) -> str:
+        """ZSET: ids published lately → due ms, so that a repeated publish is one message."""
+        return self._part("recent")
+
+    @property
+    def dead(self) -> str:
+        """STREAM: dead letters."""
+        return self._part("dead")
+
+    @property
+    def bell(self) -> str:
+        """STREAM of one: rung when a new earliest due time appears."""
+        return self._part("bell")
+
+    @property
+    def epoch(self) -> str:
+        """STRING: the last epoch given out; never expires."""
+        return self._part("epoch")
+
+    @property
+    def vacancy(self) -> str:
+        """STREAM of one: rung when a lease is given back."""
+        return self._part("vacancy")
+
+    def lease(self, consumer: str | None = None) -> str:
+        """HASH: the lease of the lane, or where consumers compete, that of one of them."""
+        return self._part("lease" if consumer is None else f"lease:{consumer}")

@@ -1,0 +1,192 @@
+"""The message: a value, how it is written to Redis, and how it is read back.
+
+In the stream it is an entry of flat fields, readable in redis-cli; an entry with only a `body`,
+added by a producer in any language, is a valid message. In the schedule the same fields, less the
+id and the due time that stand in the keys, are one JSON array.
+"""
+
+import base64
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from delayq.errors import InvalidMessage, MalformedEntry
+
+MAX_ID_BYTES = 128
+MAX_KEY_BYTES = 256
+MAX_BODY_BYTES = 1_048_576
+MAX_HEADERS_BYTES = 16_384
+MAX_DELAY_MS = 100 * 366 * 86_400_000
+"""A hundred years: beyond that a delay is a mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a handler is given."""
+
+    id: str
+    """Chosen by the producer: a publish repeated with the same id is one message."""
+    body: Any
+    """Any JSON value."""
+    key: str | None = None
+    """The ordering key."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    published_ms: int = 0
+    """When it was published, by the server's clock."""
+    due_ms: int = 0
+    """When it was last to be delivered, by the server's clock."""
+    deliveries: int = 0
+    """How often it was delivered, this time included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What `publish` answers: the message is in Redis."""
+
+    id: str
+    due_ms: int
+    duplicate: bool
+    """True if a message of that id was there already, and nothing was added."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message that is pending for one consumer, under a stream entry's id."""
+
+    entry: str
+    message: Message
+
+
+def new_id() -> str:
+    """Make an id: 80 random bits as 16 letters and digits."""
+    return base64.b32hexencode(os.urandom(10)).decode().lower()
+
+
+def when(delay: timedelta | float | None, deliver_at: datetime | None) -> str:
+    """Encode a due time for publish.lua: `+<ms>` from the server's now, or absolute `<ms>`.
+
+    :param delay: a timedelta, or seconds
+    :raises InvalidMessage: if both are given, or either is out of range or without a timezone
+    """
+    if deliver_at is not None:
+        if delay is not None:
+            raise InvalidMessage("delay, deliver_at: give one of them, not both")
+        if deliver_at.tzinfo is None:
+            raise InvalidMessage("deliver_at: a datetime with a timezone is needed")
+        return str(max(0, round(deliver_at.astimezone(UTC).timestamp() * 1000)))
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else (delay or 0)
+    if not 0 <= seconds * 1000 <= MAX_DELAY_MS:
+        raise InvalidMessage(f"delay: 0 s to {MAX_DELAY_MS // 1000} s (got {seconds})")
+    return f"+{round(seconds * 1000)}"
+
+
+def encode_fields(
+    body: object, key: str | None = None, headers: Mapping[str, str] | None = None
+) -> list[str]:
+    """Encode what a producer gives as flat stream fields.
+
+    :raises InvalidMessage: if the body is no JSON, or a part is too large
+    """
+    fields = ["body", _json("body", body, MAX_BODY_BYTES)]
+    if key is not None:
+        _within("key", key, MAX_KEY_BYTES)
+        fields += ["key", key]
+    if headers:
+        fields += ["headers", _json("headers", _checked_headers(headers), MAX_HEADERS_BYTES)]
+    return fields
+
+
+def checked_id(message_id: str) -> str:
+    """Return `message_id` if it can be one.
+
+    :raises InvalidMessage: if it is empty, too long, or not UTF-8
+    """
+    if not message_id:
+        raise InvalidMessage("id: it is empty")
+    return _within("id", message_id, MAX_ID_BYTES)
+
+
+def decode_entry(entry: str, fields: Sequence[str], delivered: int) -> Message:
+    """Read a stream entry that its group has delivered `delivered` times.
+
+    :raises MalformedEntry: if it has no `body` of JSON, or another field is not what it should be
+    """
+    values = dict(zip(fields[::2], fields[1::2], strict=True))
+    try:
+        raw_body = values["body"]
+        raw_body.encode()  # a lone surrogate stands for bytes that are no UTF-8
+        due_ms = int(values.get("due") or entry.partition("-")[0])
+        return Message(
+            id=values.get("id") or entry,
+            body=json.loads(raw_body),
+            key=values.get("key"),
+            headers=_read_headers(values.get("headers")),
+            published_ms=int(values.get("published") or due_ms),
+            due_ms=due_ms,
+            deliveries=int(values.get("deliveries") or 0) + delivered,
+        )
+    except KeyError:
+        raise MalformedEntry("body: the field is missing") from None
+    except (ValueError, RecursionError) as error:
+        raise MalformedEntry(f"entry {entry}: {error}") from error
+
+
+def unpack(packed: str) -> list[str]:
+    """Read the fields of a scheduled message.
+
+    :raises MalformedEntry: if they are not a JSON array of strings, in pairs
+    """
+    try:
+        fields = json.loads(packed)
+    except ValueError as error:
+        raise MalformedEntry(f"scheduled body: {error}") from error
+    if not (isinstance(fields, list) and all(isinstance(f, str) for f in fields)):
+        raise MalformedEntry("scheduled body: not an array of strings")
+    if not fields or len(fields) % 2:
+        raise MalformedEntry("scheduled body: not pairs of field and value")
+    return fields
+
+
+def with_body(fields: Sequence[str], body: object) -> list[str]:
+    """Return `fields` with another body in them.
+
+    :raises InvalidMessage: if the body is no JSON, or too large
+    """
+    encoded = _json("body", body, MAX_BODY_BYTES)
+    pairs = zip(fields[::2], fields[1::2], strict=True)
+    return [part for name, old in pairs for part in (name, encoded if name == "body" else old)]
+
+
+def _json(name: str, value: object, max_bytes: int) -> str:
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidMessage(f"{name}: {error}") from error
+    return _within(name, text, max_bytes)
+
+
+def _within(name: str, text: str, max_bytes: int) -> str:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidMessage(f"{name}: {error}") from error
+    if size > max_bytes:
+        raise InvalidMessage(f"{name}: {size} bytes, the limit is {max_bytes}")
+    return text
+
+
+def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise InvalidMessage(f"headers: {name!r}: names and values are strings")
+    return dict(headers)
+
+
+def _read_headers(raw: str | None) -> dict[str, str]:
+    headers = json.loads(raw) if raw else {}
+    if not isinstance(headers, dict) or not all(isinstance(v, str) for v in headers.values()):
+        raise ValueError("headers: not an object of strings")
+    return headers

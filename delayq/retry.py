@@ -1,0 +1,77 @@
+"""What becomes of a message whose handler failed: decided here, without doing anything."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from delayq.errors import InvalidMessage
+from delayq.message import MAX_DELAY_MS
+
+
+class RetryLater(Exception):  # noqa: N818 - it asks for something, it is no error
+    """Raise it in a handler to have the message delivered again after `delay_ms`."""
+
+    def __init__(self, delay_ms: int) -> None:
+        if not 0 <= delay_ms <= MAX_DELAY_MS:
+            raise InvalidMessage(f"delay_ms: 0 to {MAX_DELAY_MS} (got {delay_ms})")
+        super().__init__(f"again in {delay_ms} ms")
+        self.delay_ms = delay_ms
+
+
+class Reject(Exception):  # noqa: N818
+    """Raise it in a handler to make the message a dead letter at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The outcome: deliver it again after `delay_ms`."""
+
+    delay_ms: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """The outcome: out of the queue, into the dead stream, for `reason`."""
+
+    reason: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Exponential backoff with full jitter, and an end to it.
+
+    Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    """
+
+    max_deliveries: int | None = 5
+    """Deliveries before a message is dead; crashes count; None is no end."""
+    base_ms: int = 100
+    """Upper bound of the first delay; it doubles with each delivery."""
+    cap_ms: int = 60_000
+    """Upper bound of any delay."""
+
+    def __post_init__(self) -> None:
+        if self.max_deliveries is not None and self.max_deliveries < 1:
+            raise ValueError(f"max_deliveries: at least 1, or None (got {self.max_deliveries})")
+        if not 0 < self.base_ms <= self.cap_ms:
+            raise ValueError(f"base_ms: above 0, at most cap_ms (got {self.base_ms})")
+
+    def decide(
+        self, deliveries: int, error: Exception, jitter: Callable[[], float] = random.random
+    ) -> Retry | DeadLetter:
+        """Decide on a message that failed with `error` at its `deliveries`-th delivery."""
+        said = f"{type(error).__name__}: {error}"
+        if isinstance(error, Reject):
+            return DeadLetter("rejected", str(error))
+        if self.max_deliveries is not None and deliveries >= self.max_deliveries:
+            return DeadLetter("max deliveries", said)
+        if isinstance(error, RetryLater):
+            return Retry(error.delay_ms, said)
+        bound_ms = min(self.cap_ms, self.base_ms * 2 ** min(deliveries - 1, 32))
+        return Retry(round(bound_ms * jitter()), said)
+
+    def exhausted(self, deliveries: int) -> bool:
+        """Tell whether a message was delivered, and not settled, too often to be tried again."""
+        return self.max_deliveries is not None and deliveries > self.max_deliveries
