@@ -1,0 +1,39 @@
+-- Takes a lease that is free, or one that is still held under the epoch given as dead. Repeated by the same
+-- incarnation it answers the same.
+--
+-- KEYS[1] lease HASH   the lease: holder, epoch, nonce, connection
+-- KEYS[2] epoch STRING the last epoch given out
+-- ARGV[1] name       string  who wants it; the epoch is added: name@epoch
+-- ARGV[2] nonce      string  this incarnation of the name
+-- ARGV[3] connection integer the CLIENT ID that dies with it
+-- ARGV[4] ttl        integer ms
+-- ARGV[5] dead_epoch string  epoch to take over, or '' for none
+-- ARGV[6] now        integer ms, or '' for the server's time
+-- Returns 1, epoch where taken; else 0, holder, epoch, connection, ms until it ends
+-- Cost: O(1)
+
+local lease, last = KEYS[1], KEYS[2]
+local name, nonce, connection, ttl, dead_epoch = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local refusal = wrong_type(lease, 'hash', last, 'string')
+if refusal then return refusal end
+
+local held = redis.call('HMGET', lease, 'holder', 'epoch', 'nonce', 'connection')
+if held[2] then
+  if held[3] == nonce then
+    redis.call('PEXPIRE', lease, ttl)
+    redis.call('HSET', lease, 'connection', connection)
+    return {1, held[2]}
+  end
+  if held[2] ~= dead_epoch then
+    return {0, held[1], held[2], held[4], redis.call('PTTL', lease)}
+  end
+end
+
+-- The harmless first write: a takeover must go on at maxmemory.
+redis.call('DEL', lease)
+-- Grows even past a failover of the server that lost the last one.
+local epoch = int(math.max(tonumber(redis.call('GET', last) or 0) + 1, now_ms(ARGV[6])))
+redis.call('SET', last, epoch)
+redis.call('HSET', lease, 'holder', name .. '@' .. epoch, 'epoch', epoch, 'nonce', nonce, 'connection', connection)
+redis.call('PEXPIRE', lease, ttl)
+return {1, epoch}

@@ -1,0 +1,30 @@
+-- Claims pending messages of one competing consumer that is dead, without counting a delivery, and deletes it
+-- when it owns nothing. Dead is: its lease is not of its epoch any more, or the caller saw its connection gone.
+--
+-- KEYS[1] lease  HASH   the caller's lease
+-- KEYS[2] stream STREAM ready and pending messages
+-- KEYS[3] theirs HASH   the lease of the dead
+-- ARGV[1] epoch       string  of the caller
+-- ARGV[2] group       string
+-- ARGV[3] consumer    string  the caller
+-- ARGV[4] source      string  the dead
+-- ARGV[5] their_epoch string  under which it last lived
+-- ARGV[6] gone        integer 1 if its connection was seen to be gone
+-- ARGV[7] limit       integer messages at most
+-- Returns stream ids claimed; none, too, if it lives
+-- Cost: O(limit)
+
+local lease, stream, theirs = KEYS[1], KEYS[2], KEYS[3]
+local group, me, source, their_epoch, limit = ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[7])
+local refusal = wrong_type(theirs, 'hash') or fence(lease, ARGV[1])
+if refusal then return refusal end
+
+if redis.call('HGET', theirs, 'epoch') == their_epoch then
+  if ARGV[6] ~= '1' then return {} end
+  redis.call('DEL', theirs) -- from here on it is fenced off
+end
+local ids = {}
+for _, entry in ipairs(redis.call('XPENDING', stream, group, '-', '+', limit, source)) do ids[#ids + 1] = entry[1] end
+if #ids > 0 then redis.call('XCLAIM', stream, group, me, 0, unpack(ids), 'JUSTID') end
+if #ids < limit then redis.call('XGROUP', 'DELCONSUMER', stream, group, source) end
+return ids

@@ -1,0 +1,89 @@
+-- Stands before every script.
+
+-- The server's time in ms, or the time given (tests own it).
+local function now_ms(given)
+  if given ~= '' then return tonumber(given) end
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- Redis writes large numbers as 1e+12 unless told otherwise.
+local function int(number)
+  return string.format('%.0f', number)
+end
+
+-- A script that fails half-way is not rolled back: so look at every key before the first write.
+-- Takes key, type, key, type …; returns a refusal, or nil.
+local function wrong_type(...)
+  local pairs_ = {...}
+  for i = 1, #pairs_, 2 do
+    local found = redis.call('TYPE', pairs_[i]).ok
+    if found ~= 'none' and found ~= pairs_[i + 1] then
+      return redis.error_reply('WRONGKEY ' .. pairs_[i] .. ' is a ' .. found .. ', not a ' .. pairs_[i + 1])
+    end
+  end
+end
+
+-- The fence: only the holder of `lease` under `epoch` may go on. At maxmemory only the first write of a script
+-- is refused, if it may use memory: so the first one is an HDEL of nothing. Returns a refusal, or nil.
+local function fence(lease, epoch)
+  if redis.call('HGET', lease, 'epoch') ~= epoch then
+    return redis.error_reply('LEASELOST epoch ' .. epoch .. ' is not the one that holds ' .. lease)
+  end
+  redis.call('HDEL', lease, '')
+end
+
+-- Rings a bell: whoever waits on it looks again. It fades after a minute, so that no key is left behind.
+local function ring(bell)
+  redis.call('XADD', bell, 'MAXLEN', 1, '*', 'rung', '1')
+  redis.call('PEXPIRE', bell, 60000)
+end
+
+local function earliest_due(schedule)
+  local first = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
+  return tonumber(first[2])
+end
+
+-- The member of the schedule: a fixed-width arrival number and the id, so that equal due times sort by arrival.
+local function schedule_message(schedule, bodies, arrival, id, due, packed)
+  local number = string.format('%012x', redis.call('INCR', arrival))
+  redis.call('HSET', bodies, id, number .. packed)
+  redis.call('ZADD', schedule, due, number .. id)
+end
+
+-- Takes members out of the schedule, after they were added elsewhere: a fault leaves a duplicate, not a loss.
+local function unschedule(schedule, bodies, arrival, members, ids)
+  if #members == 0 then return end
+  redis.call('ZREM', schedule, unpack(members))
+  redis.call('HDEL', bodies, unpack(ids))
+  if redis.call('EXISTS', schedule) == 0 then redis.call('DEL', arrival) end
+end
+
+-- Moves up to `limit` due messages to the stream, in order of (due, arrival). What is no message goes to the
+-- dead stream, and stops nothing. Returns how many were moved.
+local function promote_due(stream, schedule, bodies, arrival, dead, now, limit)
+  local due = redis.call('ZRANGEBYSCORE', schedule, '-inf', int(now), 'WITHSCORES', 'LIMIT', 0, limit)
+  local members, ids = {}, {}
+  for i = 1, #due, 2 do
+    local member = due[i]
+    local id = string.sub(member, 13)
+    members[#members + 1] = member
+    ids[#ids + 1] = id
+  end
+  if #members == 0 then return 0 end
+  local packed = redis.call('HMGET', bodies, unpack(ids))
+  for i = 1, #members do
+    local readable, fields = pcall(cjson.decode, string.sub(packed[i] or '', 13))
+    local due_ms = int(tonumber(due[2 * i]))
+    local added = readable and type(fields) == 'table' and #fields > 0 and #fields % 2 == 0
+    if added then
+      added = not redis.pcall('XADD', stream, '*', 'id', ids[i], 'due', due_ms, unpack(fields)).err
+    end
+    if not added then
+      redis.call('XADD', dead, '*', 'id', ids[i], 'due', due_ms, 'raw', packed[i] or '',
+        'reason', 'malformed', 'error', 'scheduled body: not an array of fields', 'deliveries', '0')
+    end
+  end
+  unschedule(schedule, bodies, arrival, members, ids)
+  return #members
+end

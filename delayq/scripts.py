@@ -1,0 +1,90 @@
+"""Runs the scripts in `lua/`, and turns what the server refuses into our errors: the one place.
+
+Each file is one transition; its header tells keys, arguments, answer and cost. A script is sent by
+its hash, and whole only where the server does not know it (`SCRIPT FLUSH`, restart, failover).
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+from redis import exceptions as redis_errors
+from redis.asyncio import Redis
+
+from delayq.errors import (
+    DelayqError,
+    GroupMissing,
+    LeaseLost,
+    ScriptFailed,
+    ServerOutOfMemory,
+    ServerReadOnly,
+    ServerRefused,
+    ServerUnreachable,
+)
+
+PRELUDE = "prelude"
+MAX_ERROR_CHARS = 500
+
+
+def _load() -> dict[str, str]:
+    files = resources.files("delayq") / "lua"
+    texts = {f.name.removesuffix(".lua"): f.read_text("utf-8") for f in files.iterdir()}
+    prelude = texts.pop(PRELUDE)
+    return {name: prelude + text for name, text in texts.items()}
+
+
+_SOURCES = _load()
+_HASHES = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in _SOURCES.items()}  # noqa: S324 - how EVALSHA names scripts
+
+# A refusal starts with its word; before Redis 7 an error raised inside a script stands further in.
+_WORDS = re.compile(
+    r"\b(LEASELOST|NOGROUP|WRONGKEY|OOM|READONLY|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN"
+    r"|NOPERM|NOAUTH|WRONGPASS|MISCONF|NOREPLICAS)\b"
+)
+_ERRORS: dict[str, type[DelayqError]] = {
+    "LEASELOST": LeaseLost,
+    "NOGROUP": GroupMissing,
+    "OOM": ServerOutOfMemory,
+    "READONLY": ServerReadOnly,
+    "NOPERM": ServerRefused,
+    "NOAUTH": ServerRefused,
+    "WRONGPASS": ServerRefused,
+} | dict.fromkeys(
+    ("LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS"),
+    ServerUnreachable,
+)
+
+
+async def run(client: Redis, name: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+    """Run one script and return its answer.
+
+    :raises LeaseLost: if the script is fenced and its epoch is not the current one
+    :raises ServerUnreachable: if no answer came; the script may have been carried out
+    :raises ServerError: if the server refused it for another cause
+    """
+    try:
+        try:
+            return await client.evalsha(_HASHES[name], len(keys), *keys, *args)  # type: ignore[arg-type]
+        except redis_errors.NoScriptError:
+            return await client.eval(_SOURCES[name], len(keys), *keys, *args)  # type: ignore[arg-type]
+    except (redis_errors.RedisError, OSError) as error:
+        raise translated(error) from error
+
+
+def translated(error: Exception) -> DelayqError:
+    """Return the error of ours that says what `error` of redis-py means."""
+    text = str(error)[:MAX_ERROR_CHARS]
+    word = _WORDS.search(text)
+    if isinstance(error, redis_errors.AuthenticationError):
+        return ServerRefused(f"the server refused the name or the password: {text}")
+    if isinstance(error, redis_errors.AuthorizationError):
+        return ServerRefused(text)
+    if word:
+        # The word is there for programs; what follows it is for people.
+        kind = _ERRORS.get(word.group(), ScriptFailed)
+        return kind(text[word.end() :].strip() if kind is LeaseLost else text)
+    if isinstance(error, redis_errors.ResponseError):
+        return ScriptFailed(text)
+    return ServerUnreachable(text or type(error).__name__)
