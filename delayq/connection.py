@@ -1,0 +1,123 @@
+"""From a URL to clients, each with the rules of this house; and how to outlast an outage."""
+
+import random
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import anyio
+from redis import exceptions as redis_errors
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from delayq.clock import mono_s
+from delayq.errors import ServerError, ServerReadOnly, ServerTooOld, ServerUnreachable
+from delayq.events import Observer, Recovered, Unreachable, unobserved
+from delayq.scripts import translated
+
+OLDEST_VERSION = (6, 2)
+BLOCK_MS = 5_000
+"""How long a blocking read waits at the server, at most."""
+_BACKOFF_S = (0.02, 1.0)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where the server is. Every role opens clients of its own, so that they die with it alone."""
+
+    url: str
+
+    @asynccontextmanager
+    async def client(
+        self, name: str = "delayq", *, one_connection: bool = False
+    ) -> AsyncIterator[Redis]:
+        """Open a client whose connections bear `name` in `CLIENT LIST`.
+
+        redis-py's own retries are off: one lost reply would repeat a command that is not safe to
+        repeat. Bytes that are no UTF-8 pass through unharmed, as lone surrogates.
+        """
+        client = Redis.from_url(
+            self.url,
+            single_connection_client=one_connection,
+            protocol=2,
+            client_name=name,
+            decode_responses=True,
+            encoding_errors="surrogateescape",
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=BLOCK_MS / 1000 + 5,
+            socket_connect_timeout=5,
+        )
+        try:
+            yield client
+        finally:
+            with anyio.CancelScope(shield=True):
+                await client.aclose()
+
+    @property
+    def shown(self) -> str:
+        """The URL without its password."""
+        return re.sub(r"(?<=:)[^:@/]+(?=@)|(?<=password=)[^&]+", "***", self.url)
+
+
+async def check(server: Server) -> list[str]:
+    """Look whether the server will do, and return warnings about its settings.
+
+    :raises ServerUnreachable: if there is no answer
+    :raises ServerRefused: if the name or the password is wrong, or TLS fails
+    :raises ServerReadOnly: if it is a replica
+    :raises ServerTooOld: if it is older than Redis 6.2
+    """
+    async with server.client() as client:
+        try:
+            await client.ping()
+            about = await client.info()
+        except redis_errors.NoPermissionError:
+            return ["INFO is not permitted to this user: version and settings were not checked"]
+        except (redis_errors.RedisError, OSError) as error:
+            ours = translated(error)
+            raise type(ours)(f"{server.shown}: {ours}") from error
+    version = tuple(int(part) for part in about["redis_version"].split(".")[:2])
+    if version < OLDEST_VERSION:
+        raise ServerTooOld(
+            f"{server.shown}: Redis {about['redis_version']} is too old: 6.2 or newer, or Valkey, is needed"
+        )
+    if about.get("role") == "slave":
+        raise ServerReadOnly(f"{server.shown}: this is a read-only replica: give the primary's URL")
+    policy = about.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        return [f"maxmemory-policy is {policy}: the server may evict messages; set it to noeviction"]
+    return []
+
+
+async def outlast(
+    call: Callable[[], Awaitable[T]],
+    role: str = "",
+    observe: Observer = unobserved,
+    errors: tuple[type[ServerError], ...] = (ServerUnreachable,),
+) -> T:
+    """Repeat `call` while it meets one of `errors`, with backoff and jitter; return its answer.
+
+    Only for what is safe to repeat. Has no end of its own: put it in a cancel scope.
+    """
+    delay_s, longest_s = _BACKOFF_S
+    since: float | None = None
+    while True:
+        try:
+            answer = await call()
+        except errors as error:
+            if since is None:
+                since = mono_s()
+                observe(Unreachable(role, str(error)))
+            await anyio.sleep(delay_s * random.uniform(0.5, 1))  # noqa: S311 - no secret
+            delay_s = min(longest_s, delay_s * 2)
+        else:
+            if since is not None:
+                observe(Recovered(role, round((mono_s() - since) * 1000)))
+            return answer
+
+

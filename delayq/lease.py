@@ -1,0 +1,152 @@
+"""The lease as a value, and where it is kept.
+
+                      acquire: the epoch grows
+      ┌──────────┐ ─────────────────────────────▶ ┌────────┐ ──┐ renew, fetch:
+      │ standing │                                │ active │   │ trusted anew
+      │    by    │ ◀───────────────────────────── └────────┘ ◀─┘
+      └──────────┘   release · refused · trust ends    ▲ │
+            │                                          │ ▼
+            └── the holder's connection is gone ──▶ taken over, iff its epoch is still the one seen
+
+**Trust.** A holder may act until ``renewal sent + ttl − margin`` on its own monotonic clock. The
+server counts the ttl from when the renewal *arrived*, which is later, so trust always ends first;
+the margin is the time to cancel a handler. Whoever acts longer (frozen, then woken) is refused by
+the server: every call carries the epoch, and only the current one changes anything. Taking over
+too early is therefore safe, and costs at most a repeated message.
+
+**Who has one.** In an ordered queue the lane has one lease, and its holder is the active consumer.
+Where consumers compete, each holds a lease of its own name; others may take what is pending for it
+when that lease is over. So one fence, one renewal and one way to be dead serve both.
+
+Source of the fencing token: Martin Kleppmann, "How to do distributed locking", 2016.
+"""
+
+import secrets
+from dataclasses import dataclass, replace
+
+from redis import exceptions as redis_errors
+from redis.asyncio import Redis
+
+from delayq import scripts
+from delayq.clock import mono_s
+from delayq.keys import GROUP, LaneKeys
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A lease as its holder sees it."""
+
+    key: str
+    holder: str
+    """The consumer's name in the group: its own name, `@`, the epoch."""
+    epoch: int
+    ttl_s: float
+    trusted_until: float
+    """Monotonic seconds."""
+
+    @property
+    def margin_s(self) -> float:
+        """How long before the server trust ends here."""
+        return self.ttl_s / 10
+
+    @property
+    def ttl_ms(self) -> int:
+        """The ttl, as the server wants it."""
+        return round(self.ttl_s * 1000)
+
+    def renewed(self, sent_at: float) -> "Lease":
+        """Return this lease, extended by a call that was sent at `sent_at` and answered."""
+        return replace(self, trusted_until=sent_at + self.ttl_s - self.margin_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A lease as somebody else sees it."""
+
+    holder: str
+    epoch: int
+    connection: int
+    expires_in_s: float
+
+
+class LeaseStore:
+    """Leases of one lane, for one consumer: its incarnation has a nonce, its death a sign.
+
+    The sign is `anchor`, a connection that is used for nothing else: when the process dies, the
+    server closes it, and a standby that asks for its `CLIENT ID` learns that at once.
+    """
+
+    def __init__(self, anchor: Redis, keys: LaneKeys, name: str, ttl_s: float) -> None:
+        self._anchor = anchor
+        self._keys = keys
+        self._name = name
+        self._ttl_s = ttl_s
+        self._nonce = secrets.token_hex(8)
+
+    async def acquire(self, key: str, dead_epoch: int | None = None) -> Lease | Held:
+        """Take the lease at `key` if it is free, or still held under `dead_epoch`.
+
+        Repeated after a lost reply it answers the same.
+
+        :raises ServerError: if the server did not answer, or refused
+        """
+        sent_at = mono_s()
+        args = (
+            self._name,
+            self._nonce,
+            await self._connection(),
+            round(self._ttl_s * 1000),
+            "" if dead_epoch is None else dead_epoch,
+            "",
+        )
+        answer = await scripts.run(self._anchor, "acquire", [key, self._keys.epoch], args)
+        if answer[0]:
+            epoch = int(answer[1])
+            lease = Lease(key, f"{self._name}@{epoch}", epoch, self._ttl_s, 0)
+            return lease.renewed(sent_at)
+        holder, held_epoch, connection, expires_ms = answer[1:]
+        return Held(holder, int(held_epoch), int(connection or 0), max(0, expires_ms) / 1000)
+
+    async def renew(self, lease: Lease) -> Lease:
+        """Extend a lease, and name the connection it dies with.
+
+        :raises LeaseLost: if it is over; it is never made again
+        :raises ServerError: if the server did not answer, or refused
+        """
+        connection = await self._connection()
+        sent_at = mono_s()
+        args = (lease.epoch, lease.ttl_ms, connection)
+        await scripts.run(self._anchor, "renew", [lease.key], args)
+        return lease.renewed(sent_at)
+
+    async def release(self, lease: Lease) -> bool:
+        """Give a lease back, and wake whoever stands by.
+
+        :return: False if it was lost before
+        :raises ServerError: if the server did not answer, or refused
+        """
+        keys = [lease.key, self._keys.stream, self._keys.vacancy]
+        args = (lease.epoch, GROUP, lease.holder)
+        return bool(await scripts.run(self._anchor, "release", keys, args))
+
+    async def gone(self, connection: int) -> bool:
+        """Tell whether a holder's connection is closed. Where `CLIENT` is not permitted: False.
+
+        :raises ServerError: if the server did not answer
+        """
+        if not connection:
+            return False
+        try:
+            return not await self._anchor.client_list(client_id=[str(connection)])
+        except redis_errors.NoPermissionError:
+            return False
+        except (redis_errors.RedisError, OSError) as error:
+            raise scripts.translated(error) from error
+
+    async def _connection(self) -> int:
+        try:
+            return int(await self._anchor.client_id())
+        except redis_errors.NoPermissionError:
+            return 0
+        except (redis_errors.RedisError, OSError) as error:
+            raise scripts.translated(error) from error
