@@ -1,0 +1,64 @@
+"""delayq: delayed messages and ordered failover on Redis Streams.
+
+The path of a message:
+
+    publish ── publish.lua ──▶ [schedule + bodies] ── promote.lua (poller) ──▶ [stream]
+        └──── due now ────────────────────────────────────────────────────────▶ │
+                                                                                ▼
+               ack ◀── outcome ◀── retry policy ◀── handler ◀── fetch (pending first; then new)
+             retry ──▶ in place (ordered), or back to the schedule, same id, deliveries kept
+       dead letter ──▶ [dead stream], with its reason
+
+    failover: standby ─▶ acquire the lease (epoch grows) ─▶ reclaim the whole pending list in order
+              ─▶ delete the old consumer ─▶ handle what was pending ─▶ go on with new entries
+"""
+
+from delayq.connection import Server, check
+from delayq.consumer import Consumer
+from delayq.embedded import embedded
+from delayq.errors import (
+    DelayqError,
+    InvalidMessage,
+    InvalidName,
+    LeaseLost,
+    ServerError,
+    ServerUnreachable,
+)
+from delayq.events import Event, Observer
+from delayq.handling import Context, Handler
+from delayq.keys import LaneKeys
+from delayq.message import Message, Receipt
+from delayq.poller import Poller
+from delayq.producer import Producer
+from delayq.queue import OnDue, Queue, Stats
+from delayq.retry import Reject, RetryLater, RetryPolicy
+from delayq.supervisor import Supervisor
+
+__all__ = [
+    "Consumer",
+    "Context",
+    "DelayqError",
+    "Event",
+    "Handler",
+    "InvalidMessage",
+    "InvalidName",
+    "LaneKeys",
+    "LeaseLost",
+    "Message",
+    "Observer",
+    "OnDue",
+    "Poller",
+    "Producer",
+    "Queue",
+    "Receipt",
+    "Reject",
+    "RetryLater",
+    "RetryPolicy",
+    "Server",
+    "ServerError",
+    "ServerUnreachable",
+    "Stats",
+    "Supervisor",
+    "check",
+    "embedded",
+]

@@ -1,0 +1,188 @@
+"""The consumer: stands by for its lease, takes over what is pending, serves, hands over.
+
+Whether it is the one active consumer of an ordered queue, or one of many that compete, is the
+queue's `ordering`: it decides whose lease it holds and how it serves.
+"""
+
+from collections import Counter
+from contextlib import AsyncExitStack
+
+import anyio
+from anyio.abc import TaskGroup
+
+from delayq.bell import Bell
+from delayq.clock import mono_s
+from delayq.competing import Competing
+from delayq.connection import Server, outlast
+from delayq.events import Observer, Released, StoodBy, TookOver, unobserved
+from delayq.handling import Handler
+from delayq.keys import checked_name
+from delayq.lease import Held, Lease, LeaseStore
+from delayq.ordered import Ordered
+from delayq.queue import Queue
+from delayq.service import Service, Work
+from delayq.term import Term
+
+WATCH_S = 0.2
+"""How often a standby asks whether the holder's connection is still there."""
+
+
+class Consumer:
+    """Handles the messages of one queue, as `name`.
+
+    :param lease_ttl_s: after how long without a sign of life another may take over
+    :param batch: messages fetched at once, at most
+    :param concurrency: messages handled at once where consumers compete; ordered: always one
+    :param acknowledge: False leaves everything pending, so that the next consumer starts from the
+        first message again
+    :raises InvalidName: if `name` cannot stand in a key
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        queue: Queue,
+        handler: Handler,
+        *,
+        name: str,
+        lease_ttl_s: float = 10.0,
+        batch: int = 100,
+        concurrency: int = 10,
+        acknowledge: bool = True,
+        observe: Observer = unobserved,
+    ) -> None:
+        self.name = checked_name("consumer", name)
+        self._server = server
+        self._queue = queue
+        self._handler = handler
+        self._lease_ttl_s = lease_ttl_s
+        # A message may only be fetched beside others if one more delivery is left to it.
+        self._batch = 1 if queue.retry.max_deliveries == 1 else batch
+        self._concurrency = concurrency
+        self._acknowledge = acknowledge
+        self._observe = observe
+        self._stopping = False
+        self._waiting = anyio.CancelScope()
+        self._term: Term | None = None
+        self._service: Service | None = None
+
+    async def run(self) -> None:
+        """Stand by and serve until stopped.
+
+        :raises ServerError: if the server refuses; while it is merely away, this waits for it
+        """
+        async with AsyncExitStack() as opened:
+            client = await opened.enter_async_context(self._server.client(self.name))
+            reader = await opened.enter_async_context(self._server.client(self.name))
+            anchor = await opened.enter_async_context(
+                self._server.client(self.name, one_connection=True)
+            )
+            queue = self._queue.bound_to(client)
+            store = LeaseStore(anchor, queue.keys, self.name, self._lease_ttl_s)
+            doorbell = Bell(reader, queue.keys.stream)
+            vacancy = Bell(reader, queue.keys.vacancy)
+            listening = await opened.enter_async_context(anyio.create_task_group())
+            listening.start_soon(doorbell.listen)
+            listening.start_soon(vacancy.listen)
+            while not self._stopping:
+                await self._one_term(queue, store, doorbell, vacancy)
+            _cancel(listening)
+
+    def stop(self) -> None:
+        """Finish what is in hand, hand over, and return from `run`."""
+        self._stopping = True
+        self._waiting.cancel()
+        if self._service:
+            self._service.stop()
+
+    def freeze(self, seconds: float) -> None:
+        """Behave as a frozen process does, for tests and demonstrations. See `Term.freeze`."""
+        if self._term:
+            self._term.freeze(seconds)
+
+    async def _one_term(
+        self, queue: Queue, store: LeaseStore, doorbell: Bell, vacancy: Bell
+    ) -> None:
+        with anyio.CancelScope() as self._waiting:
+            lease, why = await self._stand_by(queue, store, vacancy)
+        if self._waiting.cancelled_caught:
+            return
+        work = Work(
+            self.name,
+            queue,
+            self._handler,
+            doorbell,
+            self._observe,
+            self._batch,
+            self._concurrency,
+            self._acknowledge,
+        )
+        term = self._term = Term(store, lease, self.name, self._observe)
+        ordered = queue.ordering == "strict"
+        service = self._service = Ordered(work, term) if ordered else Competing(work, term, store)
+        if self._stopping:
+            service.stop()
+
+        async def serve() -> None:
+            await self._take_over(queue, term, why)
+            await service.serve()
+
+        held = await term.run(serve)
+        self._term = self._service = None
+        if held:
+            await self._hand_over(store, lease)
+
+    async def _stand_by(
+        self, queue: Queue, store: LeaseStore, vacancy: Bell
+    ) -> tuple[Lease, str]:
+        """Wait for the lease; return it, and why it could be had."""
+        key = queue.keys.lease(None if queue.ordering == "strict" else self.name)
+        why, dead_epoch, told = "free", None, ""
+        while True:
+            found = await outlast(
+                lambda: store.acquire(key, dead_epoch),  # noqa: B023 - awaited before it changes
+                self.name,
+                self._observe,
+            )
+            if isinstance(found, Lease):
+                return found, why
+            if found.holder != told:
+                self._observe(StoodBy(self.name, found.holder, found.epoch))
+                told = found.holder
+            why = await self._watch(store, found, vacancy)
+            dead_epoch = found.epoch if why == "connection gone" else None
+
+    async def _watch(self, store: LeaseStore, held: Held, vacancy: Bell) -> str:
+        """Wait until it is worth trying for a lease that somebody holds; return the reason."""
+        ends_at = mono_s() + held.expires_in_s
+        while (left_s := ends_at - mono_s()) > 0:
+            if await vacancy.wait(min(WATCH_S, left_s)):
+                return "released"
+            if await outlast(lambda: store.gone(held.connection), self.name, self._observe):
+                return "connection gone"
+        return "expired"
+
+    async def _take_over(self, queue: Queue, term: Term, why: str) -> None:
+        """Make the lane's whole pending list our own, and delete its old owners."""
+        await term.fenced("create the group", lambda _: queue.ensure_group())
+        owners: Counter[str] = Counter()
+        deleted: tuple[str, ...] = ()
+        start: str | None = "-" if queue.ordering == "strict" else None
+        while start is not None:
+            part = await term.fenced(
+                "reclaim",
+                lambda lease, start=start: queue.reclaim(lease, start),  # type: ignore[misc]
+            )
+            owners.update(part.owners)
+            deleted += part.deleted
+            start = part.next_start
+        self._observe(TookOver(self.name, term.lease.epoch, why, dict(owners), deleted))
+
+    async def _hand_over(self, store: LeaseStore, lease: Lease) -> None:
+        with anyio.move_on_after(self._lease_ttl_s):
+            if await outlast(lambda: store.release(lease), self.name, self._observe):
+                self._observe(Released(self.name, lease.epoch))
+
+
+def _cancel(tasks: TaskGroup) -> None:
+    tasks.cancel_scope.cancel()

@@ -1,0 +1,39 @@
+"""From a delivery to its outcome. Nothing is done about it here."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from delayq.message import Message
+from delayq.retry import DeadLetter, Retry, RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a handler is told besides the body."""
+
+    message: Message
+    consumer: str
+    """The consumer's name in the group."""
+    epoch: int
+    """Grows with every holder of the lease: a store that keeps the highest it saw, and refuses
+    older ones, is safe from a consumer that was frozen and woke."""
+
+
+Handler = Callable[[Any, Context], Awaitable[None]]
+"""Handles a body. To return is to acknowledge; `RetryLater` and `Reject` say otherwise, and any
+other exception follows the queue's retry policy."""
+
+
+async def outcome_of(
+    handler: Handler, context: Context, policy: RetryPolicy
+) -> Retry | DeadLetter | None:
+    """Handle a message and tell what is to become of it; None is: acknowledge it."""
+    message = context.message
+    if policy.exhausted(message.deliveries):
+        return DeadLetter("max deliveries", "its consumer died, or lost its lease, each time")
+    try:
+        await handler(message.body, context)
+    except Exception as error:  # noqa: BLE001 - whatever a handler raises is the message's outcome
+        return policy.decide(message.deliveries, error)
+    return None

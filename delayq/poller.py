@@ -1,0 +1,98 @@
+"""The delay poller: sleeps until the next due time, and moves what is due to the stream.
+
+Three things wake it: an exact timer for the next due time, the bell for an earlier one, and a safety
+poll, which is the truth where a bell was lost. Any number of pollers may run side by side.
+"""
+
+from contextlib import AsyncExitStack
+
+import anyio
+
+from delayq.bell import Bell
+from delayq.connection import Server, outlast
+from delayq.events import Corrected, CorrectionFailed, Observer, Promoted, unobserved
+from delayq.queue import OnDue, Queue, Scheduled
+
+SAFETY_S = 1.0
+"""The longest time without a look at the schedule."""
+HOOK_TIMEOUT_S = 10.0
+"""How long `on_due` may take for one message."""
+
+
+class Poller:
+    """Promotes one queue's messages as they become due, corrected by its `on_due` if it has one."""
+
+    def __init__(
+        self, server: Server, queue: Queue, *, name: str = "poller", observe: Observer = unobserved
+    ) -> None:
+        self.name = name
+        self._server = server
+        self._queue = queue
+        self._observe = observe
+        self._stopping = False
+        self._waiting = anyio.CancelScope()
+
+    async def run(self) -> None:
+        """Promote until stopped.
+
+        :raises ServerError: if the server refuses; while it is merely away, this waits for it
+        """
+        async with AsyncExitStack() as opened:
+            client = await opened.enter_async_context(self._server.client(self.name))
+            reader = await opened.enter_async_context(self._server.client(self.name))
+            self._queue = self._queue.bound_to(client)
+            bell = Bell(reader, self._queue.keys.bell)
+            listening = await opened.enter_async_context(anyio.create_task_group())
+            listening.start_soon(bell.listen)
+            with anyio.CancelScope() as self._waiting:
+                while not self._stopping:
+                    wait_s = await outlast(self.turn, self.name, self._observe)
+                    if wait_s > 0:
+                        await bell.wait(wait_s)
+            listening.cancel_scope.cancel()
+
+    def stop(self) -> None:
+        """Return from `run`: at once, as each move is one step at the server."""
+        self._stopping = True
+        self._waiting.cancel()
+
+    async def turn(self, now_ms: int | None = None) -> float:
+        """Move one batch of what is due.
+
+        :param now_ms: instead of the server's time
+        :return: seconds to wait before the next turn
+        """
+        on_due = self._queue.on_due
+        if on_due is None:
+            moved, wait_s = await self._queue.promote(now_ms)
+            if moved:
+                self._observe(Promoted(self.name, moved))
+        else:
+            seen, wait_s = await self._queue.due(now_ms)
+            if seen:
+                await self._correct(on_due, seen)
+        return SAFETY_S if wait_s is None else min(wait_s, SAFETY_S)
+
+    async def _correct(self, on_due: OnDue, seen: list[Scheduled]) -> None:
+        corrected = list(seen)
+
+        async def correct(at: int) -> None:
+            corrected[at] = await self._corrected(on_due, seen[at])
+
+        async with anyio.create_task_group() as hooks:
+            for at in range(len(seen)):
+                hooks.start_soon(correct, at)
+        moved = await self._queue.promote_as(corrected)
+        ids = [s.message.id for s, was_moved in zip(seen, moved, strict=True) if was_moved]
+        if ids:
+            self._observe(Corrected(self.name, tuple(ids)))
+
+    async def _corrected(self, on_due: OnDue, seen: Scheduled) -> Scheduled:
+        """Call the hook. Where it fails the message goes on as it was: its handler decides."""
+        try:
+            with anyio.fail_after(HOOK_TIMEOUT_S):
+                return seen.corrected(await on_due(seen.message))
+        except Exception as error:  # noqa: BLE001 - one bad message must not stop the others
+            said = f"{type(error).__name__}: {error}"
+            self._observe(CorrectionFailed(self.name, seen.message.id, said))
+            return seen

@@ -1,0 +1,68 @@
+"""The producer: publishes what a source yields, one after the other, at an interval."""
+
+from collections.abc import Iterable
+
+import anyio
+
+from delayq.clock import mono_s
+from delayq.connection import Server, outlast
+from delayq.errors import ServerOutOfMemory, ServerUnreachable
+from delayq.events import Observer, Published, unobserved
+from delayq.message import new_id
+from delayq.queue import Queue
+
+
+class Producer:
+    """Publishes bodies. While the server is away, or full, it waits, and loses and doubles none."""
+
+    def __init__(
+        self,
+        server: Server,
+        queue: Queue,
+        bodies: Iterable[object],
+        *,
+        interval_s: float = 0.0,
+        name: str = "producer",
+        observe: Observer = unobserved,
+    ) -> None:
+        self.name = name
+        self._server = server
+        self._queue = queue
+        self._bodies = iter(bodies)
+        self._interval_s = interval_s
+        self._observe = observe
+        self._waiting = anyio.CancelScope()
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Publish until the source is exhausted, or stopped.
+
+        :raises InvalidMessage: if a body is no JSON, or too large
+        :raises ServerError: if the server refuses
+        """
+        async with self._server.client(self.name) as client:
+            self._queue = self._queue.bound_to(client)
+            due_at = mono_s()
+            for body in self._bodies:
+                if self._stopping:
+                    return
+                await self._publish(body)
+                due_at += self._interval_s
+                with anyio.CancelScope() as self._waiting:
+                    await anyio.sleep(due_at - mono_s())
+
+    def stop(self) -> None:
+        """Publish what is in hand, and return from `run`."""
+        self._stopping = True
+        self._waiting.cancel()
+
+    async def _publish(self, body: object) -> None:
+        # The id is chosen before the first try: a repeat after a lost reply is the same message.
+        message_id = new_id()
+        receipt = await outlast(
+            lambda: self._queue.publish(body, id=message_id),
+            self.name,
+            self._observe,
+            (ServerUnreachable, ServerOutOfMemory),
+        )
+        self._observe(Published(self.name, receipt.id, receipt.due_ms, receipt.duplicate))

@@ -1,0 +1,131 @@
+"""Serving a term: fetch, handle, settle. What both ways of serving share."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import anyio
+
+from delayq.bell import Bell
+from delayq.errors import GroupMissing
+from delayq.events import Acked, DeadLettered, Observer, Retried
+from delayq.handling import Context, Handler, outcome_of
+from delayq.message import Delivery
+from delayq.queue import Batch, Malformed, Queue
+from delayq.retry import DeadLetter, Retry
+from delayq.term import Term
+
+IDLE_S = 2.0
+"""Bounds the wait for the doorbell, which is a hint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is served, and with what."""
+
+    role: str
+    queue: Queue
+    handler: Handler
+    bell: Bell
+    observe: Observer
+    batch: int
+    concurrency: int
+    acknowledge: bool
+
+
+class Service:
+    """Base of the two ways to serve a term, which differ in what may run at once."""
+
+    def __init__(self, work: Work, term: Term) -> None:
+        self.work = work
+        self.term = term
+        self._start = "-"
+        self._stopping = False
+        self._waiting = anyio.CancelScope()
+        self._unacked: list[tuple[str, str]] = []
+
+    async def serve(self) -> None:
+        """Serve until stopped; on return nothing that was handled is left to acknowledge."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Fetch no more, finish what is in hand, and return from `serve`."""
+        self._stopping = True
+        self._waiting.cancel()
+
+    async def _fetch(self, count: int) -> Batch:
+        """Acknowledge what was handled and fetch what comes next, in one round trip."""
+        queue, acked = self.work.queue, self._unacked
+        self._unacked = []
+        entries = [entry for entry, _ in acked]
+        try:
+            batch = await self.term.fenced(
+                "acknowledge and fetch" if acked else "fetch",
+                lambda lease: queue.fetch(lease, self._start, count, entries),
+            )
+        except GroupMissing:
+            # Foreign hands took the stream or its group away: what is left starts from its beginning.
+            await self.term.fenced("create the group", lambda _: queue.ensure_group())
+            self._start = "-"
+            return Batch([])
+        self._report_acked(acked)
+        if batch.deliveries:
+            self._start = "(" + batch.deliveries[-1].entry
+        return batch
+
+    async def _flush(self) -> None:
+        if self._unacked:
+            acked, self._unacked = self._unacked, []
+            entries = [entry for entry, _ in acked]
+            await self.term.fenced("acknowledge", lambda lease: self.work.queue.ack(lease, entries))
+            self._report_acked(acked)
+
+    def _report_acked(self, acked: list[tuple[str, str]]) -> None:
+        if acked:
+            ids = tuple(message_id for _, message_id in acked)
+            self.work.observe(Acked(self.work.role, self.term.lease.epoch, ids))
+
+    async def _pause(self, wait: Callable[[], Awaitable[object]]) -> None:
+        """Wait, but no longer than until `stop`."""
+        with anyio.CancelScope() as self._waiting:
+            if not self._stopping:
+                await wait()
+
+    async def _outcome(self, delivery: Delivery | Malformed) -> Retry | DeadLetter | None:
+        if isinstance(delivery, Malformed):
+            return DeadLetter("malformed", delivery.reason)
+        lease = self.term.lease
+        context = Context(delivery.message, lease.holder, lease.epoch)
+        return await outcome_of(self.work.handler, context, self.work.queue.retry)
+
+    def _handled(self, delivery: Delivery) -> None:
+        if self.work.acknowledge:
+            self._unacked.append((delivery.entry, delivery.message.id))
+
+    async def _bury(self, delivery: Delivery | Malformed, outcome: DeadLetter) -> None:
+        entry = delivery.entry
+        malformed = isinstance(delivery, Malformed)
+        deliveries = delivery.deliveries if malformed else delivery.message.deliveries
+        message_id = entry if malformed else delivery.message.id
+        await self.term.fenced(
+            "dead letter",
+            lambda lease: self.work.queue.dead_letter(
+                lease, entry, deliveries, outcome.reason, outcome.error
+            ),
+        )
+        epoch = self.term.lease.epoch
+        self.work.observe(
+            DeadLettered(self.work.role, epoch, message_id, deliveries, outcome.reason)
+        )
+
+    def _report_retry(self, delivery: Delivery, outcome: Retry) -> None:
+        message = delivery.message
+        self.work.observe(
+            Retried(
+                self.work.role,
+                self.term.lease.epoch,
+                message.id,
+                message.deliveries,
+                outcome.delay_ms,
+                outcome.error,
+            )
+        )

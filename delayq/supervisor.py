@@ -1,0 +1,173 @@
+"""The supervisor: runs roles as tasks of one group; spawns, stops, kills, stalls, restarts them."""
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, Self, runtime_checkable
+
+import anyio
+from anyio.abc import TaskGroup
+
+from delayq.clock import mono_s
+from delayq.errors import DelayqError
+from delayq.events import Ended, Observer, Spawned, Stalled, unobserved
+
+_BACKOFF_S = (0.1, 10.0)
+_STEADY_S = 30.0
+"""A role that ran this long before it crashed is restarted without delay."""
+
+
+class Role(Protocol):
+    """What can be supervised: a producer, a poller, a consumer."""
+
+    async def run(self) -> None:
+        """Work until stopped. Cancelled, it drops everything as a killed process would."""
+
+    def stop(self) -> None:
+        """Ask for a graceful end of `run`."""
+
+
+@runtime_checkable
+class Freezable(Protocol):
+    """A role that can be stalled."""
+
+    def freeze(self, seconds: float) -> None:
+        """Behave as a frozen process does."""
+
+
+@dataclass
+class _Member:
+    name: str
+    make: Callable[[], Role]
+    role: Role
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    rest: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    done: anyio.Event = field(default_factory=anyio.Event)
+    stopping: bool = False
+
+
+class Supervisor:
+    """Owns every task: leaving its context stops all roles gracefully.
+
+    A role that crashes is reported, and restarted with backoff.
+
+    :param grace_s: how long a role may take to stop before it is killed
+    """
+
+    def __init__(self, observe: Observer = unobserved, grace_s: float = 10.0) -> None:
+        self._observe = observe
+        self._grace_s = grace_s
+        self._tasks: TaskGroup = anyio.create_task_group()
+        self._members: dict[str, _Member] = {}
+
+    async def __aenter__(self) -> Self:
+        """Open the task group."""
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> bool | None:
+        """Stop all roles; where the body failed, kill them."""
+        if exc_info[0] is None:
+            await self.stop_all()
+        else:
+            self._tasks.cancel_scope.cancel()
+        return await self._tasks.__aexit__(*exc_info)  # type: ignore[arg-type]
+
+    def spawn(self, name: str, make: Callable[[], Role]) -> None:
+        """Start the role that `make` makes, as `name`; a restart makes it anew.
+
+        :raises ValueError: if a role of that name is running
+        """
+        if name in self._members and not self._members[name].done.is_set():
+            raise ValueError(f"{name} is running")
+        member = self._members[name] = _Member(name, make, make())
+        self._observe(Spawned(name))
+        self._tasks.start_soon(self._run, member)
+
+    async def stop(self, name: str) -> None:
+        """Have a role finish what is in hand and hand over; after the grace it is killed."""
+        member = self._members[name]
+        member.stopping = True
+        member.role.stop()
+        member.rest.cancel()
+        with anyio.move_on_after(self._grace_s):
+            await member.done.wait()
+            return
+        await self.kill(name)
+
+    async def kill(self, name: str) -> None:
+        """Cancel a role where it stands: its connections drop, nothing is given back."""
+        member = self._members[name]
+        member.stopping = True
+        member.scope.cancel()
+        member.rest.cancel()
+        await member.done.wait()
+
+    def stall(self, name: str, seconds: float) -> None:
+        """Freeze a role; woken, it goes on as if nothing had happened.
+
+        :raises TypeError: if it is a role that cannot be frozen
+        """
+        role = self._members[name].role
+        if not isinstance(role, Freezable):
+            raise TypeError(f"{name} cannot be stalled")
+        self._observe(Stalled(name, seconds))
+        role.freeze(seconds)
+
+    async def restart(self, name: str) -> None:
+        """Start a role again, having stopped it if it runs."""
+        member = self._members[name]
+        if not member.done.is_set():
+            await self.stop(name)
+        self.spawn(name, member.make)
+
+    async def finished(self, name: str) -> None:
+        """Wait until a role has ended."""
+        await self._members[name].done.wait()
+
+    async def stop_all(self) -> None:
+        """Stop all roles, in the order in which they were spawned: producers come first."""
+        for member in list(self._members.values()):
+            if not member.done.is_set():
+                await self.stop(member.name)
+
+    async def _run(self, member: _Member) -> None:
+        delay_s, longest_s = _BACKOFF_S
+        while True:
+            began = mono_s()
+            try:
+                with member.scope:
+                    await member.role.run()
+            except Exception as error:  # noqa: BLE001 - a crash ends one role alone
+                self._observe(Ended(member.name, "crashed", described(error)))
+                if mono_s() - began > _STEADY_S:
+                    delay_s = _BACKOFF_S[0]
+            else:
+                how = "stopped" if member.stopping else "finished"
+                killed = member.scope.cancelled_caught
+                self._observe(Ended(member.name, "killed" if killed else how))
+                break
+            with member.rest:
+                await anyio.sleep(delay_s)
+            if member.stopping:
+                break
+            delay_s = min(longest_s, delay_s * 2)
+            member.scope, member.rest = anyio.CancelScope(), anyio.CancelScope()
+            member.role = member.make()
+            self._observe(Spawned(member.name))
+        member.done.set()
+
+
+def described(error: BaseException) -> str:
+    """Say in a line what went wrong, looking into groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    said = str(error) or "no message"
+    return said if isinstance(error, DelayqError) else f"{type(error).__name__}: {said}"
+
+
+async def signalled() -> None:
+    """Return at the first SIGINT or SIGTERM."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            return

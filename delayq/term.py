@@ -1,0 +1,89 @@
+"""A term: one unbroken holding of a lease, from taking over to release or loss."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+
+from delayq.clock import mono_s
+from delayq.connection import outlast
+from delayq.errors import LeaseLost
+from delayq.events import Event, LeaseEnded, Observer, Recovered, Refused
+from delayq.lease import Lease, LeaseStore
+
+T = TypeVar("T")
+
+
+class Term:
+    """Renews a lease while it is served, and ends the service when trust in it ends."""
+
+    def __init__(self, store: LeaseStore, lease: Lease, role: str, observe: Observer) -> None:
+        self.lease = lease
+        self._store = store
+        self._role = role
+        self._observe = observe
+        self._scope = anyio.CancelScope(deadline=lease.trusted_until)
+        self._renew_now = anyio.Event()
+        self._thaws_at = 0.0
+
+    async def run(self, serve: Callable[[], Awaitable[None]]) -> bool:
+        """Serve, and renew meanwhile.
+
+        :return: True if `serve` came to its end, False if the lease was lost: then `serve`, and the
+            handler in it, was cancelled
+        """
+        refused = False
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as keeping:
+                    keeping.start_soon(self._keep)
+                    await serve()
+                    keeping.cancel_scope.cancel()
+        except* LeaseLost:
+            refused = True
+        if refused or self._scope.cancelled_caught:
+            self._observe(LeaseEnded(self._role, self.lease.epoch))
+            return False
+        return True
+
+    async def fenced(self, operation: str, call: Callable[[Lease], Awaitable[T]]) -> T:
+        """Make a call that needs the lease, as often as it takes to get an answer.
+
+        :raises LeaseLost: if the server refused it: the lease is over, and nothing changed
+        """
+        await self._thaw()
+        try:
+            return await outlast(lambda: call(self.lease), self._role, self._seen)
+        except LeaseLost:
+            self._observe(Refused(self._role, self.lease.epoch, operation))
+            raise
+
+    def freeze(self, seconds: float) -> None:
+        """Behave as if the process stood still: no renewal, no watch on trust, no call goes out.
+
+        Woken, it goes on where it was, as a frozen process does: its next call is sent, late. The
+        watch on trust follows one margin after it.
+        """
+        self._thaws_at = mono_s() + seconds
+        self._scope.deadline = self._thaws_at + self.lease.margin_s
+
+    async def _thaw(self) -> None:
+        while (left_s := self._thaws_at - mono_s()) > 0:
+            await anyio.sleep(left_s)
+
+    async def _keep(self) -> None:
+        while True:
+            with anyio.move_on_after(self.lease.ttl_s / 3):
+                await self._renew_now.wait()
+            self._renew_now = anyio.Event()
+            if self._thaws_at > mono_s():
+                await self._thaw()
+                continue
+            self.lease = await self.fenced("renew", self._store.renew)
+            self._scope.deadline = max(self.lease.trusted_until, self._thaws_at)
+
+    def _seen(self, event: Event) -> None:
+        # Behind an outage the connection is a new one: the lease must name it before a standby looks.
+        if isinstance(event, Recovered):
+            self._renew_now.set()
+        self._observe(event)
