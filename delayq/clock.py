@@ -15,6 +15,6 @@ def mono_s() -> float:
     return anyio.current_time()
 
 
-def real_ms() -> int:
+def real_ms() -> float:
     """Milliseconds since the epoch by this host's clock, which may step: show them only."""
-    return time.time_ns() // 1_000_000
+    return time.time_ns() / 1_000_000

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from delayq.clock import mono_s
+from delayq.clock import mono_s, real_ms
 from delayq.errors import ServerError, ServerReadOnly, ServerTooOld, ServerUnreachable
 from delayq.events import Observer, Recovered, Unreachable, unobserved
 from delayq.scripts import translated
@@ -92,6 +92,23 @@ async def check(server: Server) -> list[str]:
     if policy != "noeviction":
         return [f"maxmemory-policy is {policy}: the server may evict messages; set it to noeviction"]
     return []
+
+
+async def clock_offset_ms(client: Redis) -> float:
+    """Return by how much the server's clock is ahead of this host's: the best of a few tries.
+
+    :raises ServerError: if the server did not answer, or refused
+    """
+    tries = []
+    for _ in range(5):
+        sent_ms = real_ms()
+        try:
+            seconds, micros = await client.time()
+        except (redis_errors.RedisError, OSError) as error:
+            raise translated(error) from error
+        took_ms = real_ms() - sent_ms
+        tries.append((took_ms, seconds * 1000 + micros / 1000 - sent_ms - took_ms / 2))
+    return min(tries)[1]
 
 
 async def outlast(

@@ -13,6 +13,8 @@ class Context:
     """What a handler is told besides the body."""
 
     message: Message
+    entry: str
+    """The message's id in the stream, which begins with the server's ms when it became ready."""
     consumer: str
     """The consumer's name in the group."""
     epoch: int

@@ -87,3 +87,10 @@ class LaneKeys:
     def lease(self, consumer: str | None = None) -> str:
         """HASH: the lease of the lane, or where consumers compete, that of one of them."""
         return self._part("lease" if consumer is None else f"lease:{consumer}")
+
+    @property
+    def all(self) -> list[str]:
+        """Every key that outlives its users; leases of competing consumers end by themselves."""
+        streams = [self.stream, self.dead, self.bell, self.vacancy]
+        schedule = [self.schedule, self.bodies, self.arrival, self.recent]
+        return [*streams, *schedule, self.lease(), self.epoch]

@@ -29,6 +29,9 @@ class Ordered(Service):
             if not batch.deliveries and batch.last_id:
                 await self._pause(lambda: self.work.bell.wait(IDLE_S, batch.last_id))  # noqa: B023
             for delivery in batch.deliveries:
+                if self._unacked and mono_s() - self._settled_at > SETTLE_S:
+                    await self._flush()
+                    self._settled_at = mono_s()
                 if self._stopping:
                     break
                 await self._settle(delivery)
@@ -51,9 +54,6 @@ class Ordered(Service):
                     delivery = again
                 case _, Delivery():
                     self._handled(delivery)
-                    if mono_s() - self._settled_at > SETTLE_S:
-                        await self._flush()
-                        self._settled_at = mono_s()
                     return
 
     async def _again(self, entry: str, delay_ms: int) -> Delivery | Malformed | None:

@@ -92,13 +92,13 @@ class Reclaimed:
 class Stats:
     """How many messages are where, and who is active."""
 
-    scheduled: int
-    ready: int
-    pending: int
-    dead: int
-    next_due_ms: tuple[int, ...]
-    now_ms: int
-    holder: str | None
+    scheduled: int = 0
+    ready: int = 0
+    pending: int = 0
+    dead: int = 0
+    next_due_ms: tuple[int, ...] = ()
+    """Of the first few that are scheduled."""
+    holder: str | None = None
 
 
 @dataclass(frozen=True)
@@ -296,6 +296,16 @@ class Queue:
             for name, (holder, connection) in zip(others, found, strict=True)
         }
 
+    async def destroy(self) -> None:
+        """Delete every key of the queue, with all its messages. Its consumers must have ended.
+
+        :raises ServerError: if the server did not answer, or refused
+        """
+        try:
+            await self.client.unlink(*self.keys.all)
+        except (redis_errors.RedisError, OSError) as error:
+            raise scripts.translated(error) from error
+
     async def stats(self) -> Stats:
         """Count what is where. A few reads, not one snapshot."""
         k = self.keys
@@ -303,14 +313,12 @@ class Queue:
             groups = await self.client.xinfo_groups(k.stream) if await self.client.exists(k.stream) else []
             pending = sum(group["pending"] for group in groups)
             first = await self.client.zrange(k.schedule, 0, 7, withscores=True)
-            seconds, micros = await self.client.time()
             return Stats(
                 scheduled=await self.client.zcard(k.schedule),
                 ready=max(0, await self.client.xlen(k.stream) - pending),
                 pending=pending,
                 dead=await self.client.xlen(k.dead),
                 next_due_ms=tuple(int(score) for _, score in first),
-                now_ms=seconds * 1000 + micros // 1000,
                 holder=await self.client.hget(k.lease(), "holder"),  # type: ignore[misc]
             )
         except (redis_errors.RedisError, OSError) as error:

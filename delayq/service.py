@@ -94,7 +94,7 @@ class Service:
         if isinstance(delivery, Malformed):
             return DeadLetter("malformed", delivery.reason)
         lease = self.term.lease
-        context = Context(delivery.message, lease.holder, lease.epoch)
+        context = Context(delivery.message, delivery.entry, lease.holder, lease.epoch)
         return await outcome_of(self.work.handler, context, self.work.queue.retry)
 
     def _handled(self, delivery: Delivery) -> None:

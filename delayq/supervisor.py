@@ -126,10 +126,11 @@ class Supervisor:
         await self._members[name].done.wait()
 
     async def stop_all(self) -> None:
-        """Stop all roles, in the order in which they were spawned: producers come first."""
-        for member in list(self._members.values()):
-            if not member.done.is_set():
-                await self.stop(member.name)
+        """Stop all roles at once: so that no standby takes over from one that stops."""
+        async with anyio.create_task_group() as stopping:
+            for member in self._members.values():
+                if not member.done.is_set():
+                    stopping.start_soon(self.stop, member.name)
 
     async def _run(self, member: _Member) -> None:
         delay_s, longest_s = _BACKOFF_S

@@ -25,6 +25,6 @@ if redis.call('HGET', theirs, 'epoch') == their_epoch then
 end
 local ids = {}
 for _, entry in ipairs(redis.call('XPENDING', stream, group, '-', '+', limit, source)) do ids[#ids + 1] = entry[1] end
-if #ids > 0 then redis.call('XCLAIM', stream, group, me, 0, unpack(ids), 'JUSTID') end
+claim(stream, group, me, ids)
 if #ids < limit then redis.call('XGROUP', 'DELCONSUMER', stream, group, source) end
 return ids

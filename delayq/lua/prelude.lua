@@ -87,3 +87,11 @@ local function promote_due(stream, schedule, bodies, arrival, dead, now, limit)
   unschedule(schedule, bodies, arrival, members, ids)
   return #members
 end
+
+-- Makes pending messages `consumer`'s own, without counting a delivery.
+local function claim(stream, group, consumer, ids)
+  if #ids == 0 then return end
+  local command = {'XCLAIM', stream, group, consumer, 0, unpack(ids)}
+  command[#command + 1] = 'JUSTID'
+  redis.call(unpack(command))
+end

@@ -25,7 +25,7 @@ for _, entry in ipairs(pending) do
     reply[#reply + 1] = entry[2]
   end
 end
-if #ids > 0 then redis.call('XCLAIM', stream, group, me, 0, unpack(ids), 'JUSTID') end
+claim(stream, group, me, ids)
 if #pending == limit then
   reply[1] = '(' .. pending[#pending][1]
   return reply

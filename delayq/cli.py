@@ -1,0 +1,169 @@
+"""The commands. Each is a settings model; here alone things are printed and exit statuses made.
+
+Exit status: 0 ok, 1 the verdict is not ok, 2 usage or settings, 3 server unreachable or refusing.
+"""
+
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import pydantic
+from dotenv import dotenv_values
+from pydantic_settings import CliApp, SettingsError
+
+from delayq import logs
+from delayq.demos import delay, failover
+from delayq.demos.report import Verdict
+from delayq.embedded import embedded
+from delayq.errors import DelayqError, InvalidMessage, InvalidName, ServerError
+from delayq.settings import (
+    ENV_FILE,
+    PREFIX,
+    DelaySettings,
+    FailoverSettings,
+    ServerSettings,
+    Settings,
+)
+from delayq.supervisor import described, signalled
+
+OK, NOT_OK, USAGE, SERVER = 0, 1, 2, 3
+
+
+class UsageError(DelayqError):
+    """Raised when a command was called in a way that cannot work."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: its words, its settings, and what it does; it returns an exit status."""
+
+    words: tuple[str, ...]
+    settings: type[Settings]
+    act: Callable[[Any], Awaitable[int]]
+
+
+async def run_delay(settings: DelaySettings) -> int:
+    """Run the delay demo."""
+    _only_needs_a_server(settings)
+    return _told(settings, await delay.run(settings, say=print))
+
+
+async def run_failover(settings: FailoverSettings) -> int:
+    """Run the failover demo."""
+    _only_needs_a_server(settings)
+    return _told(settings, await failover.run(settings, say=print))
+
+
+async def run_server(settings: ServerSettings) -> int:
+    """Run the embedded server until a signal comes."""
+    options = () if settings.data is None else ("--appendfsync", settings.appendfsync)
+    async with embedded(settings.data, options) as url:
+        print(f"export DELAYQ_REDIS_URL='{url}'", flush=True)
+        logs.tell("serving until Ctrl-C", kept_in=str(settings.data or "memory"))
+        await signalled()
+    return OK
+
+
+COMMANDS = (
+    Command(("run-demo", "delay"), DelaySettings, run_delay),
+    Command(("run-demo", "failover"), FailoverSettings, run_failover),
+    Command(("server",), ServerSettings, run_server),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that `argv` names, and return its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        command, flags = _command(words)
+        if command is None:
+            print(_usage())
+            return OK
+        settings = _settings(command, flags)
+        logs.configure(settings.log_level, settings.log_format)
+        return anyio.run(command.act, settings)
+    except (UsageError, SettingsError) as error:
+        return _failed(USAGE, str(error).removeprefix("error parsing CLI: "))
+    except pydantic.ValidationError as error:
+        return _failed(USAGE, *(_said(problem) for problem in error.errors()))
+    except (DelayqError, ExceptionGroup) as error:
+        bad_input = isinstance(error, InvalidMessage | InvalidName)
+        if not bad_input and not _is_ours(error):
+            raise
+        return _failed(USAGE if bad_input else SERVER, described(error))
+    except KeyboardInterrupt:
+        return _failed(NOT_OK, "interrupted")
+    except BrokenPipeError:
+        # Whoever read us is gone: nothing can be said any more.
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+        return NOT_OK
+
+
+def _command(words: list[str]) -> tuple[Command | None, list[str]]:
+    if not words or words[0] in ("-h", "--help"):
+        return None, []
+    for command in COMMANDS:
+        size = len(command.words)
+        if tuple(words[:size]) == command.words:
+            return command, words[size:]
+    known = ", ".join(" ".join(command.words) for command in COMMANDS)
+    given = " ".join(word for word in words[:2] if not word.startswith("-")) or words[0]
+    raise UsageError(f"{given}: no such command; there are: {known}")
+
+
+def _settings(command: Command, flags: list[str]) -> Settings:
+    known = {PREFIX + field for c in COMMANDS for field in _names(c.settings)}
+    for name in sorted({*os.environ, *dotenv_values(ENV_FILE)}):
+        if name.startswith(PREFIX) and name.upper() not in known:
+            raise UsageError(f"{name}: no such setting; `python -m delayq --help` leads to them")
+    settings: Settings = CliApp.run(command.settings, cli_args=flags)
+    return settings
+
+
+def _names(settings: type[Settings]) -> list[str]:
+    return [name.upper() for name in settings.model_fields]
+
+
+def _only_needs_a_server(settings: DelaySettings | FailoverSettings) -> None:
+    if settings.only and not settings.redis_url:
+        raise UsageError(
+            "--only: the roles must share a Redis: set DELAYQ_REDIS_URL; "
+            "`python -m delayq server` runs one and tells its URL"
+        )
+
+
+def _told(settings: DelaySettings | FailoverSettings, verdict: Verdict) -> int:
+    print(verdict.as_json() if settings.json_verdict else verdict.as_text(), flush=True)
+    return OK if verdict.ok else NOT_OK
+
+
+def _said(problem: Any) -> str:
+    field = ".".join(str(part) for part in problem["loc"])
+    flag = "--" + field.replace("_", "-")
+    text = problem["msg"].removeprefix("Value error, ")
+    shown = "" if field == "redis_url" else f" (got {problem['input']!r})"
+    return f"{flag}, {PREFIX}{field.upper()}: {text}{shown}"
+
+
+def _is_ours(error: BaseException) -> bool:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return isinstance(error, ServerError)
+
+
+def _failed(status: int, *lines: str) -> int:
+    for line in lines:
+        print(f"delayq: {line}", file=sys.stderr)
+    return status
+
+
+def _usage() -> str:
+    rows = []
+    for command in COMMANDS:
+        summary = (command.settings.__doc__ or "").splitlines()[0]
+        rows.append(f"  {' '.join(command.words):<20}{summary}")
+    head = "usage: python -m delayq COMMAND [--help] [--FLAG …]"
+    return "\n".join([head, "", *rows])

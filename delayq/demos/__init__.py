@@ -1,0 +1,1 @@
+"""The two demos: thin stories told with the library's own roles."""

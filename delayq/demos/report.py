@@ -1,0 +1,179 @@
+"""What was handled, by whom, under which epoch; and the verdict that follows from it."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """One start of a handler."""
+
+    number: int
+    """The place of the message in the producer's order."""
+    id: str
+    consumer: str
+    epoch: int
+    at_s: float
+    """Monotonic seconds."""
+    late_ms: float
+    """After its due time, by the server's clock."""
+    early: bool
+    """It was made ready before its due time, by the server's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """How one consumer followed another."""
+
+    cause: str
+    source: str
+    target: str
+    epoch: int
+    reclaimed: int
+    ms: float
+    """From the end of the old one to the first message that the new one handled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a demo found."""
+
+    ok: bool
+    findings: dict[str, Any]
+
+    def as_json(self) -> str:
+        """Return it as one JSON object in one line."""
+        head = {"demo": self.findings["demo"], "ok": self.ok}
+        return json.dumps(head | self.findings, separators=(",", ":"))
+
+    def as_text(self) -> str:
+        """Return it as lines for people."""
+        rows = {name: value for name, value in self.findings.items() if name != "takeovers"}
+        said = "  ".join(f"{name} {_short(value)}" for name, value in rows.items() if name != "demo")
+        return f"verdict: {'ok' if self.ok else 'NOT OK'}  {said}"
+
+
+@dataclass
+class Report:
+    """Everything that a demo recorded."""
+
+    handlings: list[Handling] = field(default_factory=list)
+    takeovers: list[Takeover] = field(default_factory=list)
+    published: int = 0
+    remaining: int = 0
+    """Messages still in Redis when the demo ended."""
+
+    @property
+    def handled(self) -> int:
+        """Messages handled at least once."""
+        return len({handling.id for handling in self.handlings})
+
+    @property
+    def lost(self) -> int:
+        """Messages that were published, and are neither handled nor in Redis."""
+        return max(0, self.published - self.handled - self.remaining)
+
+    @property
+    def duplicates(self) -> int:
+        """How often a message was handled again."""
+        return len(self.handlings) - self.handled
+
+    @property
+    def early(self) -> int:
+        """Messages made ready before their due time."""
+        return sum(handling.early for handling in self.handlings)
+
+    @property
+    def out_of_order(self) -> int:
+        """Messages that an earlier one followed: over all consumers, and within each one's term.
+
+        A message that is handled again, after a death, does not count against the first rule.
+        """
+        seen: set[int] = set()
+        first_starts = []
+        for handling in self.handlings:
+            if handling.number not in seen:
+                first_starts.append(handling.number)
+            seen.add(handling.number)
+        epochs = {handling.epoch for handling in self.handlings}
+        terms = [[h.number for h in self.handlings if h.epoch == epoch] for epoch in epochs]
+        return max(_descents(first_starts), sum(_descents(term) for term in terms))
+
+    def delay_verdict(self, corrupted: int, corrected: int, *, alone: bool) -> Verdict:
+        """Judge the delay demo; `alone`: this process played one role, and saw only its part."""
+        late = [handling.late_ms for handling in self.handlings]
+        clean = not (self.lost or self.duplicates or self.early)
+        return Verdict(
+            clean and (alone or self.remaining > 0 or corrupted == corrected),
+            {
+                "demo": "delay",
+                "published": self.published,
+                "corrupted": corrupted,
+                "corrected": corrected,
+                "handled": self.handled,
+                "lost": self.lost,
+                "duplicates": self.duplicates,
+                "early": self.early,
+                "lateness_ms": {
+                    "p50": quantile(late, 0.5),
+                    "p99": quantile(late, 0.99),
+                    "max": quantile(late, 1),
+                },
+            },
+        )
+
+    def failover_verdict(self, refused: int, *, acknowledged: bool) -> Verdict:
+        """Judge the failover demo.
+
+        Acknowledged, a message may be handled again only once for each kill or stall. If nothing is
+        acknowledged, each consumer has to begin with the first message.
+        """
+        causes = Counter(takeover.cause for takeover in self.takeovers)
+        if acknowledged:
+            as_expected = self.duplicates <= causes["kill"] + causes["stall"]
+        else:
+            as_expected = all(first == 1 for first in self.first_numbers().values())
+        takeovers = [asdict(takeover) for takeover in self.takeovers]
+        return Verdict(
+            as_expected and not (self.lost or self.out_of_order),
+            {
+                "demo": "failover",
+                "published": self.published,
+                "handled": self.handled,
+                "lost": self.lost,
+                "duplicates": self.duplicates,
+                "out_of_order": self.out_of_order,
+                "refused": refused,
+                "takeovers": [
+                    {"from": t.pop("source"), "to": t.pop("target")} | t for t in takeovers
+                ],
+            },
+        )
+
+    def first_numbers(self) -> dict[int, int]:
+        """Return the number of the first message of each term, by epoch."""
+        firsts: dict[int, int] = {}
+        for handling in self.handlings:
+            firsts.setdefault(handling.epoch, handling.number)
+        return firsts
+
+
+def quantile(values: Sequence[float], part: float) -> float | None:
+    """Return the value that `part` of `values` do not exceed, by the nearest rank."""
+    if not values:
+        return None
+    rank = max(0, -(-len(values) * part // 1) - 1)
+    return round(sorted(values)[int(rank)], 1)
+
+
+def _descents(numbers: Sequence[int]) -> int:
+    return sum(later < earlier for earlier, later in zip(numbers, numbers[1:], strict=False))
+
+
+def _short(value: object) -> str:
+    if isinstance(value, dict):
+        return "/".join(f"{name} {part}" for name, part in value.items())
+    return str(value)

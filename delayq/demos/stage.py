@@ -1,0 +1,128 @@
+"""What both demos stand on: a server, a queue of their own, a tape, and who watches."""
+
+import secrets
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+
+import anyio
+
+from delayq import logs
+from delayq.clock import mono_s, real_ms
+from delayq.connection import Server, check, clock_offset_ms, outlast
+from delayq.demos.report import Handling, Report
+from delayq.demos.view import REFRESH_S
+from delayq.embedded import embedded
+from delayq.errors import ServerError
+from delayq.events import Event
+from delayq.handling import Context
+from delayq.keys import LaneKeys
+from delayq.queue import OnDue, Ordering, Queue, Stats
+from delayq.retry import RetryPolicy
+from delayq.settings import DemoSettings
+from delayq.supervisor import Supervisor, signalled
+from delayq.tape import Tape
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Stage:
+    """A server, a queue, and the record of what happens."""
+
+    server: Server
+    queue: Queue
+    tape: Tape
+    report: Report
+    live: bool
+    clock_offset_ms: float
+    """The server's clock less this host's."""
+    began_s: float = field(default_factory=mono_s)
+    stats: Stats = field(default_factory=Stats)
+    """The last look at the server, for the live view."""
+
+    def record(self, number: int, context: Context) -> Handling:
+        """Record that a handler starts."""
+        message = context.message
+        handling = Handling(
+            number=number,
+            id=message.id,
+            consumer=context.consumer.rpartition("@")[0],
+            epoch=context.epoch,
+            at_s=mono_s(),
+            late_ms=self.now_ms() - message.due_ms,
+            early=int(context.entry.partition("-")[0]) < message.due_ms,
+        )
+        self.report.handlings.append(handling)
+        return handling
+
+    def now_ms(self) -> float:
+        """The server's time."""
+        return real_ms() + self.clock_offset_ms
+
+    def last_events(self, told: Callable[[Event], str | None], most: int = 8) -> list[str]:
+        """Return the last events in words, with their times; what is told as None is left out."""
+        words = ((at_s, told(event)) for at_s, event in self.tape.heard[-200:])
+        lines = [f"{at_s - self.began_s:6.2f}s  {word}" for at_s, word in words if word]
+        return [*lines, *[""] * most][:most] if len(lines) < most else lines[-most:]
+
+    async def play(self, script: Callable[[Supervisor], Awaitable[None]]) -> None:
+        """Run a script with a supervisor, until its end or a signal; then stop all roles."""
+        async with Supervisor(self.tape) as supervisor, anyio.create_task_group() as playing:
+
+            async def until_signal() -> None:
+                await signalled()
+                playing.cancel_scope.cancel()
+
+            async def look() -> None:
+                while True:
+                    self.stats = await outlast(self.queue.stats)
+                    await anyio.sleep(REFRESH_S)
+
+            playing.start_soon(until_signal)
+            if self.live:
+                playing.start_soon(look)
+            await script(supervisor)
+            playing.cancel_scope.cancel()
+        self.stats = await self.queue.stats()
+        self.report.remaining = self.stats.scheduled + self.stats.ready + self.stats.pending
+
+
+@asynccontextmanager
+async def stage(
+    settings: DemoSettings,
+    queue_name: str,
+    *,
+    ordering: Ordering,
+    alone: bool,
+    on_due: OnDue | None = None,
+    retry: RetryPolicy | None = None,
+) -> AsyncIterator[Stage]:
+    """Open a stage. A whole demo plays on a queue of its own, and deletes it; a role alone does not.
+
+    :raises ServerError: if the server will not do
+    """
+    async with AsyncExitStack() as opened:
+        url = settings.redis_url or await opened.enter_async_context(embedded())
+        server = Server(url)
+        for warning in await check(server):
+            logs.warn(warning)
+        client = await opened.enter_async_context(server.client("demo"))
+        name = queue_name if alone else f"{queue_name}-{secrets.token_hex(4)}"
+        keys = LaneKeys(settings.namespace, name)
+        queue = Queue(client, keys, ordering, retry or RetryPolicy(), on_due)
+        live = not (settings.plain or settings.json_verdict or alone) and _on_a_terminal()
+        tape = Tape() if live else Tape(then=logs.log_event)
+        offset_ms = await clock_offset_ms(client)
+        try:
+            yield Stage(server, queue, tape, Report(), live, offset_ms)
+        finally:
+            if not alone:
+                with suppress(ServerError), anyio.move_on_after(2, shield=True):
+                    await queue.destroy()
+
+
+def _on_a_terminal() -> bool:
+    return sys.stdout.isatty() and find_spec("rich") is not None

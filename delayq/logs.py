@@ -1,0 +1,68 @@
+"""Logs by structlog, to stderr; and the one place that turns an event into a line.
+
+Lines bear ids and counts, never bodies, and never a URL with a password.
+"""
+
+import dataclasses
+import logging
+import re
+import sys
+from typing import Any
+
+import structlog
+
+from delayq.events import (
+    Acked,
+    CorrectionFailed,
+    DeadLettered,
+    Ended,
+    Event,
+    LeaseEnded,
+    Promoted,
+    Published,
+    Refused,
+    Stalled,
+    Unreachable,
+)
+
+_QUIET = (Acked, Published, Promoted)
+_LOUD = (Refused, LeaseEnded, Unreachable, CorrectionFailed, DeadLettered, Stalled)
+
+
+def configure(level: str, form: str) -> None:
+    """Write log lines of at least `level` to stderr, "human" or "json"."""
+    human = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=14)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            human if form == "human" else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def log_event(event: Event) -> None:
+    """Log an event: its name in words, its fields as they are."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(event).__name__).lower()
+    level = logging.DEBUG if isinstance(event, _QUIET) else logging.INFO
+    if isinstance(event, _LOUD) or (isinstance(event, Ended) and event.how == "crashed"):
+        level = logging.WARNING
+    structlog.get_logger().log(level, words, **_fields(event))
+
+
+def warn(text: str, **fields: Any) -> None:
+    """Log a warning that is no event."""
+    structlog.get_logger().warning(text, **fields)
+
+
+def tell(text: str, **fields: Any) -> None:
+    """Log what a command has to say that is no event."""
+    structlog.get_logger().info(text, **fields)
+
+
+def _fields(event: Event) -> dict[str, Any]:
+    pairs = ((f.name, getattr(event, f.name)) for f in dataclasses.fields(event))
+    return {name: value for name, value in pairs if value != ""}
