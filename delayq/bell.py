@@ -6,10 +6,13 @@ frozen in it wakes to no message. A bell is a hint: whoever waits on it looks fr
 """
 
 import anyio
-from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 
 from delayq.connection import BLOCK_MS
+from delayq.errors import ServerError
+from delayq.scripts import command
+
+_BACKOFF_S = 0.1
 
 
 class Bell:
@@ -23,18 +26,24 @@ class Bell:
         self._rung = anyio.Event()
 
     async def listen(self) -> None:
-        """Listen whenever somebody waits. Never returns; an outage rings, as things may have changed."""
+        """Listen whenever somebody waits, for ever. An outage rings: things may have changed."""
         while True:
             await self._armed.wait()
             try:
-                answer = await self._client.xread({self._stream: self._heard}, 1, BLOCK_MS)
-            except (redis_errors.RedisError, OSError):
-                await anyio.sleep(0.1)
-                answer = [(self._stream, [(self._heard, None)])]
-            if answer:
-                self._heard = answer[0][1][-1][0]
+                heard = await self._read()
+            except ServerError:
+                await anyio.sleep(_BACKOFF_S)
+                heard = self._heard
+            if heard:
+                self._heard = heard
                 self._armed = anyio.Event()
                 self._rung.set()
+
+    async def _read(self) -> str | None:
+        """Return the id of the first entry after the last one heard; None if there came none."""
+        read = ("XREAD", "COUNT", 1, "BLOCK", BLOCK_MS, "STREAMS", self._stream, self._heard)
+        answer = await command(self._client, *read)
+        return str(answer[0][1][-1][0]) if answer else None
 
     async def wait(self, timeout_s: float, after: str | None = None) -> bool:
         """Wait until something is added, past the id `after` or past what was heard before.

@@ -1,4 +1,4 @@
-"""Serving beside others: many consumers compete for a queue, each handling many messages at once."""
+"""Serving beside others: consumers compete for a queue, each handling many messages at once."""
 
 import anyio
 
@@ -7,7 +7,7 @@ from delayq.errors import GroupMissing
 from delayq.events import Inherited
 from delayq.lease import LeaseStore
 from delayq.message import Delivery
-from delayq.queue import Malformed
+from delayq.pending import Malformed
 from delayq.retry import DeadLetter, Retry
 from delayq.service import IDLE_S, Service, Work
 from delayq.term import Term
@@ -45,8 +45,8 @@ class Competing(Service):
             return []
         if self._inherited:
             entries, self._inherited = self._inherited[:room], self._inherited[room:]
-            queue = self.work.queue
-            return await self.term.fenced("fetch", lambda lease: queue.redeliver(lease, entries))
+            pending = self.work.pending
+            return await self.term.fenced("fetch", lambda lease: pending.redeliver(lease, entries))
         batch = await self._fetch(room)
         idle = not batch.deliveries and batch.last_id
         if idle and not self._unacked and not self._inherited:
@@ -59,9 +59,9 @@ class Competing(Service):
             case DeadLetter(), _:
                 await self._bury(delivery, outcome)
             case Retry(), Delivery():
-                queue, delay_ms = self.work.queue, outcome.delay_ms
+                pending, delay_ms = self.work.pending, outcome.delay_ms
                 await self.term.fenced(
-                    "retry", lambda lease: queue.retry_later(lease, delivery, delay_ms)
+                    "retry", lambda lease: pending.retry_later(lease, delivery, delay_ms)
                 )
                 self._report_retry(delivery, outcome)
             case _, Delivery():
@@ -71,11 +71,11 @@ class Competing(Service):
 
     async def _survey(self) -> None:
         """Look for consumers that died, and take over what is pending for them."""
-        queue = self.work.queue
+        pending = self.work.pending
         while True:
             began = mono_s()
             try:
-                others = await self.term.fenced("survey", queue.others)
+                others = await self.term.fenced("survey", pending.others)
             except GroupMissing:
                 others = {}
             for name, connection in others.items():
@@ -85,9 +85,9 @@ class Competing(Service):
             await anyio.sleep(max(0, began + SURVEY_S - mono_s()))
 
     async def _inherit(self, source: str, *, gone: bool) -> None:
-        queue = self.work.queue
+        pending = self.work.pending
         while entries := await self.term.fenced(
-            "inherit", lambda lease: queue.inherit(lease, source, gone=gone)
+            "inherit", lambda lease: pending.inherit(lease, source, gone=gone)
         ):
             self._inherited += entries
             self.work.observe(Inherited(self.work.role, source, len(entries)))

@@ -8,15 +8,20 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import anyio
-from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from delayq.clock import mono_s, real_ms
-from delayq.errors import ServerError, ServerReadOnly, ServerTooOld, ServerUnreachable
+from delayq.errors import (
+    ServerError,
+    ServerReadOnly,
+    ServerRefused,
+    ServerTooOld,
+    ServerUnreachable,
+)
 from delayq.events import Observer, Recovered, Unreachable, unobserved
-from delayq.scripts import translated
+from delayq.scripts import command
 
 OLDEST_VERSION = (6, 2)
 BLOCK_MS = 5_000
@@ -74,23 +79,24 @@ async def check(server: Server) -> list[str]:
     """
     async with server.client() as client:
         try:
-            await client.ping()
-            about = await client.info()
-        except redis_errors.NoPermissionError:
+            await command(client, "PING")
+        except ServerError as error:
+            raise type(error)(f"{server.shown}: {error}") from error
+        try:
+            about = await command(client, "INFO")
+        except ServerRefused:
             return ["INFO is not permitted to this user: version and settings were not checked"]
-        except (redis_errors.RedisError, OSError) as error:
-            ours = translated(error)
-            raise type(ours)(f"{server.shown}: {ours}") from error
     version = tuple(int(part) for part in about["redis_version"].split(".")[:2])
     if version < OLDEST_VERSION:
         raise ServerTooOld(
-            f"{server.shown}: Redis {about['redis_version']} is too old: 6.2 or newer, or Valkey, is needed"
+            f"{server.shown}: Redis {about['redis_version']} is too old: "
+            "6.2 or newer, or Valkey, is needed"
         )
     if about.get("role") == "slave":
         raise ServerReadOnly(f"{server.shown}: this is a read-only replica: give the primary's URL")
     policy = about.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
-        return [f"maxmemory-policy is {policy}: the server may evict messages; set it to noeviction"]
+        return [f"maxmemory-policy is {policy}: messages may be evicted; set it to noeviction"]
     return []
 
 
@@ -99,13 +105,10 @@ async def clock_offset_ms(client: Redis) -> float:
 
     :raises ServerError: if the server did not answer, or refused
     """
-    tries = []
+    tries: list[tuple[float, float]] = []
     for _ in range(5):
         sent_ms = real_ms()
-        try:
-            seconds, micros = await client.time()
-        except (redis_errors.RedisError, OSError) as error:
-            raise translated(error) from error
+        seconds, micros = await command(client, "TIME")
         took_ms = real_ms() - sent_ms
         tries.append((took_ms, seconds * 1000 + micros / 1000 - sent_ms - took_ms / 2))
     return min(tries)[1]
@@ -136,5 +139,3 @@ async def outlast(
             if since is not None:
                 observe(Recovered(role, round((mono_s() - since) * 1000)))
             return answer
-
-

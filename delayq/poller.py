@@ -1,7 +1,7 @@
 """The delay poller: sleeps until the next due time, and moves what is due to the stream.
 
-Three things wake it: an exact timer for the next due time, the bell for an earlier one, and a safety
-poll, which is the truth where a bell was lost. Any number of pollers may run side by side.
+Three things wake it: an exact timer for the next due time, the bell for an earlier one, and a
+safety poll, which is the truth where a bell was lost. Any number may run side by side.
 """
 
 from contextlib import AsyncExitStack
@@ -11,7 +11,8 @@ import anyio
 from delayq.bell import Bell
 from delayq.connection import Server, outlast
 from delayq.events import Corrected, CorrectionFailed, Observer, Promoted, unobserved
-from delayq.queue import OnDue, Queue, Scheduled
+from delayq.queue import OnDue, Queue
+from delayq.schedule import Schedule, Scheduled
 
 SAFETY_S = 1.0
 """The longest time without a look at the schedule."""
@@ -64,11 +65,11 @@ class Poller:
         """
         on_due = self._queue.on_due
         if on_due is None:
-            moved, wait_s = await self._queue.promote(now_ms)
+            moved, wait_s = await Schedule(self._queue).promote(now_ms)
             if moved:
                 self._observe(Promoted(self.name, moved))
         else:
-            seen, wait_s = await self._queue.due(now_ms)
+            seen, wait_s = await Schedule(self._queue).due(now_ms)
             if seen:
                 await self._correct(on_due, seen)
         return SAFETY_S if wait_s is None else min(wait_s, SAFETY_S)
@@ -82,7 +83,7 @@ class Poller:
         async with anyio.create_task_group() as hooks:
             for at in range(len(seen)):
                 hooks.start_soon(correct, at)
-        moved = await self._queue.promote_as(corrected)
+        moved = await Schedule(self._queue).promote_as(corrected)
         ids = [s.message.id for s, was_moved in zip(seen, moved, strict=True) if was_moved]
         if ids:
             self._observe(Corrected(self.name, tuple(ids)))

@@ -8,7 +8,7 @@ from delayq.errors import InvalidMessage
 from delayq.message import MAX_DELAY_MS
 
 
-class RetryLater(Exception):  # noqa: N818 - it asks for something, it is no error
+class RetryLater(Exception):
     """Raise it in a handler to have the message delivered again after `delay_ms`."""
 
     def __init__(self, delay_ms: int) -> None:
@@ -18,7 +18,7 @@ class RetryLater(Exception):  # noqa: N818 - it asks for something, it is no err
         self.delay_ms = delay_ms
 
 
-class Reject(Exception):  # noqa: N818
+class Reject(Exception):
     """Raise it in a handler to make the message a dead letter at once."""
 
 

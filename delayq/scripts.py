@@ -57,18 +57,33 @@ _ERRORS: dict[str, type[DelayqError]] = {
 )
 
 
-async def run(client: Redis, name: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+async def run(client: Redis, name: str, keys: Sequence[str], args: Sequence[object]) -> Any:
     """Run one script and return its answer.
 
     :raises LeaseLost: if the script is fenced and its epoch is not the current one
     :raises ServerUnreachable: if no answer came; the script may have been carried out
     :raises ServerError: if the server refused it for another cause
     """
+    rest = (len(keys), *keys, *args)
+    execute: Any = client.execute_command
     try:
         try:
-            return await client.evalsha(_HASHES[name], len(keys), *keys, *args)  # type: ignore[arg-type]
+            return await execute("EVALSHA", _HASHES[name], *rest)
         except redis_errors.NoScriptError:
-            return await client.eval(_SOURCES[name], len(keys), *keys, *args)  # type: ignore[arg-type]
+            return await execute("EVAL", _SOURCES[name], *rest)
+    except (redis_errors.RedisError, OSError) as error:
+        raise translated(error) from error
+
+
+async def command(client: Redis, *words: object) -> Any:
+    """Run one command that changes nothing which a repeat would change again.
+
+    :raises ServerUnreachable: if no answer came
+    :raises ServerError: if the server refused it
+    """
+    execute: Any = client.execute_command
+    try:
+        return await execute(*words)
     except (redis_errors.RedisError, OSError) as error:
         raise translated(error) from error
 

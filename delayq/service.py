@@ -10,8 +10,8 @@ from delayq.errors import GroupMissing
 from delayq.events import Acked, DeadLettered, Observer, Retried
 from delayq.handling import Context, Handler, outcome_of
 from delayq.message import Delivery
-from delayq.queue import Batch, Malformed, Queue
-from delayq.retry import DeadLetter, Retry
+from delayq.pending import Batch, Malformed, Pending
+from delayq.retry import DeadLetter, Retry, RetryPolicy
 from delayq.term import Term
 
 IDLE_S = 2.0
@@ -23,7 +23,8 @@ class Work:
     """What is served, and with what."""
 
     role: str
-    queue: Queue
+    pending: Pending
+    policy: RetryPolicy
     handler: Handler
     bell: Bell
     observe: Observer
@@ -54,17 +55,17 @@ class Service:
 
     async def _fetch(self, count: int) -> Batch:
         """Acknowledge what was handled and fetch what comes next, in one round trip."""
-        queue, acked = self.work.queue, self._unacked
+        pending, acked = self.work.pending, self._unacked
         self._unacked = []
         entries = [entry for entry, _ in acked]
         try:
             batch = await self.term.fenced(
                 "acknowledge and fetch" if acked else "fetch",
-                lambda lease: queue.fetch(lease, self._start, count, entries),
+                lambda lease: pending.fetch(lease, self._start, count, entries),
             )
         except GroupMissing:
-            # Foreign hands took the stream or its group away: what is left starts from its beginning.
-            await self.term.fenced("create the group", lambda _: queue.ensure_group())
+            # Foreign hands took the stream or its group away: begin again with what is left.
+            await self.term.fenced("create the group", lambda _: pending.ensure_group())
             self._start = "-"
             return Batch([])
         self._report_acked(acked)
@@ -76,7 +77,9 @@ class Service:
         if self._unacked:
             acked, self._unacked = self._unacked, []
             entries = [entry for entry, _ in acked]
-            await self.term.fenced("acknowledge", lambda lease: self.work.queue.ack(lease, entries))
+            await self.term.fenced(
+                "acknowledge", lambda lease: self.work.pending.ack(lease, entries)
+            )
             self._report_acked(acked)
 
     def _report_acked(self, acked: list[tuple[str, str]]) -> None:
@@ -95,7 +98,7 @@ class Service:
             return DeadLetter("malformed", delivery.reason)
         lease = self.term.lease
         context = Context(delivery.message, delivery.entry, lease.holder, lease.epoch)
-        return await outcome_of(self.work.handler, context, self.work.queue.retry)
+        return await outcome_of(self.work.handler, context, self.work.policy)
 
     def _handled(self, delivery: Delivery) -> None:
         if self.work.acknowledge:
@@ -103,12 +106,13 @@ class Service:
 
     async def _bury(self, delivery: Delivery | Malformed, outcome: DeadLetter) -> None:
         entry = delivery.entry
-        malformed = isinstance(delivery, Malformed)
-        deliveries = delivery.deliveries if malformed else delivery.message.deliveries
-        message_id = entry if malformed else delivery.message.id
+        if isinstance(delivery, Malformed):
+            message_id, deliveries = entry, delivery.deliveries
+        else:
+            message_id, deliveries = delivery.message.id, delivery.message.deliveries
         await self.term.fenced(
             "dead letter",
-            lambda lease: self.work.queue.dead_letter(
+            lambda lease: self.work.pending.dead_letter(
                 lease, entry, deliveries, outcome.reason, outcome.error
             ),
         )

@@ -68,8 +68,7 @@ class Term:
         self._scope.deadline = self._thaws_at + self.lease.margin_s
 
     async def _thaw(self) -> None:
-        while (left_s := self._thaws_at - mono_s()) > 0:
-            await anyio.sleep(left_s)
+        await anyio.sleep(max(0, self._thaws_at - mono_s()))
 
     async def _keep(self) -> None:
         while True:
@@ -83,7 +82,7 @@ class Term:
             self._scope.deadline = max(self.lease.trusted_until, self._thaws_at)
 
     def _seen(self, event: Event) -> None:
-        # Behind an outage the connection is a new one: the lease must name it before a standby looks.
+        # After an outage the connection is a new one: name it before a standby looks.
         if isinstance(event, Recovered):
             self._renew_now.set()
         self._observe(event)

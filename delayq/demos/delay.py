@@ -48,7 +48,7 @@ def is_corrupted(body: dict[str, Any]) -> bool:
 
 
 async def correct(message: Message) -> dict[str, Any]:
-    """The `on_due` hook: put the text right.
+    """Put the text right: the hook `on_due`.
 
     :raises ValueError: if the checksum does not fit then either
     """
@@ -152,7 +152,9 @@ class _Delay:
         while settled < settings.messages:
             place = tape.end
             with anyio.move_on_after(_QUIET_S + settings.delay_ms / 1000) as waiting:
-                await tape.until(Event, after=place, where=lambda e: isinstance(e, Acked | DeadLettered))
+                await tape.until(
+                    Event, after=place, where=lambda e: isinstance(e, Acked | DeadLettered)
+                )
             if waiting.cancelled_caught:
                 return
             settled = sum(len(e.ids) for e in tape.of(Acked)) + len(tape.of(DeadLettered))

@@ -28,8 +28,8 @@ from delayq.events import (
     Published,
     Refused,
     Released,
-    StoodBy,
     Stalled,
+    StoodBy,
     TookOver,
 )
 from delayq.handling import Context
@@ -104,9 +104,7 @@ class _Failover:
             active, standby = standby, active
         await self._all_handled(took_over.epoch)
 
-    async def _end(
-        self, supervisor: Supervisor, cause: str, active: str, standby: str
-    ) -> TookOver:
+    async def _end(self, supervisor: Supervisor, cause: str, active: str, standby: str) -> TookOver:
         """End the active consumer, watch the standby take over, and bring the old one back."""
         tape, stall_s = self._on.tape, self._settings.lease_ttl_ms / 1000 * 1.5
         place, ended_s = tape.end, mono_s()
@@ -167,7 +165,7 @@ class _Failover:
             logs.tell("takeover", first_message=first.number, told=_narrated(takeover))
 
     async def _all_handled(self, epoch: int) -> None:
-        """Wait until everything is acknowledged, or without that, until the last term saw it all."""
+        """Wait until all is acknowledged; without acknowledging, until the last term saw it all."""
         messages, tape = self._settings.messages, self._on.tape
         while True:
             started, place = self._handler_started, tape.end

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 
@@ -51,8 +52,8 @@ class Verdict:
 
     def as_text(self) -> str:
         """Return it as lines for people."""
-        rows = {name: value for name, value in self.findings.items() if name != "takeovers"}
-        said = "  ".join(f"{name} {_short(value)}" for name, value in rows.items() if name != "demo")
+        rows = {k: v for k, v in self.findings.items() if k not in ("demo", "takeovers")}
+        said = "  ".join(f"{name} {_short(value)}" for name, value in rows.items())
         return f"verdict: {'ok' if self.ok else 'NOT OK'}  {said}"
 
 
@@ -170,7 +171,7 @@ def quantile(values: Sequence[float], part: float) -> float | None:
 
 
 def _descents(numbers: Sequence[int]) -> int:
-    return sum(later < earlier for earlier, later in zip(numbers, numbers[1:], strict=False))
+    return sum(later < earlier for earlier, later in pairwise(numbers))
 
 
 def _short(value: object) -> str:

@@ -59,7 +59,7 @@ class Stage:
         return handling
 
     def now_ms(self) -> float:
-        """The server's time."""
+        """Return the server's time."""
         return real_ms() + self.clock_offset_ms
 
     def last_events(self, told: Callable[[Event], str | None], most: int = 8) -> list[str]:
@@ -100,12 +100,14 @@ async def stage(
     on_due: OnDue | None = None,
     retry: RetryPolicy | None = None,
 ) -> AsyncIterator[Stage]:
-    """Open a stage. A whole demo plays on a queue of its own, and deletes it; a role alone does not.
+    """Open a stage. A whole demo plays on a queue of its own, and deletes it; one role does not.
 
     :raises ServerError: if the server will not do
     """
     async with AsyncExitStack() as opened:
-        url = settings.redis_url or await opened.enter_async_context(embedded())
+        url = settings.redis_url
+        if url is None:
+            url = await opened.enter_async_context(embedded())
         server = Server(url)
         for warning in await check(server):
             logs.warn(warning)

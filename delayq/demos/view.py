@@ -11,9 +11,9 @@ REFRESH_S = 0.1
 @asynccontextmanager
 async def live(title: str, lines: Callable[[], Sequence[str]]) -> AsyncIterator[None]:
     """Show what `lines` draws, for as long as the context is open."""
-    from rich.live import Live
-    from rich.panel import Panel
-    from rich.text import Text
+    from rich.live import Live  # noqa: PLC0415 - an extra
+    from rich.panel import Panel  # noqa: PLC0415 - an extra
+    from rich.text import Text  # noqa: PLC0415 - an extra
 
     def drawn() -> Panel:
         return Panel(Text("\n".join(lines()), no_wrap=True), title=title, padding=(0, 1))

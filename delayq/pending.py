@@ -1,0 +1,168 @@
+"""The pending list, as a consumer sees it: delivered, settled, reclaimed.
+
+Every call that changes something is one script. It takes the consumer's lease, changes nothing once
+that is lost, and is safe to repeat after a lost reply.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from delayq import scripts
+from delayq.errors import MalformedEntry, ScriptFailed
+from delayq.keys import GROUP
+from delayq.lease import Lease
+from delayq.message import Delivery, decode_entry
+from delayq.queue import Queue
+
+RECLAIM_LIMIT = 256
+"""Messages claimed by one script at most."""
+MAX_ERROR_CHARS = 1_000
+"""How much of an error a dead letter keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """An entry that was delivered and is no message."""
+
+    entry: str
+    deliveries: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one fetch delivered, in the order of the stream."""
+
+    deliveries: list[Delivery | Malformed]
+    last_id: str = ""
+    """Where nothing was delivered: the id after which the next entry comes; '' to fetch again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """What one part of reclaiming did."""
+
+    next_start: str | None
+    """Where to go on; None when the pending list is at its end."""
+    owners: list[str]
+    """For each message claimed: whom it was pending for."""
+    deleted: tuple[str, ...]
+
+
+class Pending:
+    """The pending list of one queue."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    async def ensure_group(self) -> None:
+        """Create the consumer group, at the beginning of the stream, if it is not there."""
+        stream = self._queue.keys.stream
+        create = ("XGROUP CREATE", stream, GROUP, "0", "MKSTREAM")
+        try:
+            await scripts.command(self._queue.client, *create)
+        except ScriptFailed as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    async def fetch(
+        self, lease: Lease, start: str, count: int, acks: Collection[str] = ()
+    ) -> Batch:
+        """Acknowledge `acks`, and deliver `count` messages at most: pending from `start`, then new.
+
+        In an ordered queue pending means pending for anyone, else for the holder of `lease`.
+
+        :raises LeaseLost: if the lease is over; nothing changed
+        :raises GroupMissing: if foreign hands took the stream or its group away
+        """
+        scope = "" if self._queue.ordering == "strict" else lease.holder
+        last = self._queue.retry.max_deliveries or 0
+        args = [lease.holder, scope, start, count, last, *acks]
+        last_id, _gone, *entries = await self._run("fetch", lease, args)
+        return Batch([_delivered(entry) for entry in entries], last_id)
+
+    async def redeliver(self, lease: Lease, entries: Sequence[str]) -> list[Delivery | Malformed]:
+        """Deliver again messages that are pending for the holder of `lease`, and count it.
+
+        :raises LeaseLost: if the lease is over; nothing changed
+        """
+        delivered = await self._run("redeliver", lease, [lease.holder, *entries])
+        return [_delivered(entry) for entry in delivered]
+
+    async def ack(self, lease: Lease, entries: Collection[str]) -> int:
+        """Acknowledge messages: they leave Redis.
+
+        :return: how many were pending
+        :raises LeaseLost: if the lease is over; nothing changed
+        """
+        return int(await self._run("ack", lease, [*entries]))
+
+    async def retry_later(self, lease: Lease, delivery: Delivery, delay_ms: int) -> int:
+        """Put a pending message back on the schedule, under its id.
+
+        :return: its due time by the server's clock, in ms; 0 if it was not pending any more
+        :raises LeaseLost: if the lease is over; nothing changed
+        """
+        k = self._queue.keys
+        args = ["", delivery.entry, delay_ms, delivery.message.deliveries]
+        keys = (k.schedule, k.bodies, k.arrival, k.bell)
+        return int(await self._run("retry", lease, args, *keys))
+
+    async def dead_letter(
+        self, lease: Lease, entry: str, deliveries: int, reason: str, error: str = ""
+    ) -> bool:
+        """Move a pending message to the dead stream.
+
+        :return: False if it was not pending any more
+        :raises LeaseLost: if the lease is over; nothing changed
+        """
+        args = [entry, deliveries, reason, error[:MAX_ERROR_CHARS]]
+        return bool(await self._run("dead_letter", lease, args, self._queue.keys.dead))
+
+    async def reclaim(self, lease: Lease, start: str, limit: int = RECLAIM_LIMIT) -> Reclaimed:
+        """Claim a part of the lane's pending list, in the order of the stream.
+
+        :raises LeaseLost: if the lease is over; nothing changed
+        """
+        answer = await self._run("reclaim", lease, [lease.holder, start, limit])
+        next_start, deleted, *owners = answer
+        return Reclaimed(next_start or None, owners, tuple(deleted))
+
+    async def inherit(self, lease: Lease, source: str, *, gone: bool) -> list[str]:
+        """Claim messages that are pending for `source`, a competing consumer that is dead.
+
+        :param gone: its connection was seen to be closed, so its lease need not be over
+        :return: the stream ids claimed, 256 at most; none if it lives
+        :raises LeaseLost: if the lease is over; nothing changed
+        """
+        name, _, epoch = source.rpartition("@")
+        args = [lease.holder, source, epoch, int(gone), RECLAIM_LIMIT]
+        return list(await self._run("inherit", lease, args, self._queue.keys.lease(name)))
+
+    async def others(self, lease: Lease) -> dict[str, int]:
+        """Tell for the other consumers of the group the connection they die with; 0 for none.
+
+        :raises ServerError: if the server did not answer, or refused
+        """
+        client, keys = self._queue.client, self._queue.keys
+        others = {}
+        for consumer in await scripts.command(client, "XINFO CONSUMERS", keys.stream, GROUP):
+            name = consumer["name"]
+            if name != lease.holder:
+                key = keys.lease(name.rpartition("@")[0])
+                found = await scripts.command(client, "HMGET", key, "holder", "connection")
+                others[name] = int(found[1] or 0) if found[0] == name else 0
+        return others
+
+    async def _run(self, name: str, lease: Lease, args: Sequence[object], *more_keys: str) -> Any:
+        keys = [lease.key, self._queue.keys.stream, *more_keys]
+        return await scripts.run(self._queue.client, name, keys, [lease.epoch, GROUP, *args])
+
+
+def _delivered(entry: tuple[str, int, list[str]]) -> Delivery | Malformed:
+    entry_id, delivered, fields = entry
+    try:
+        return Delivery(entry_id, decode_entry(entry_id, fields, delivered))
+    except MalformedEntry as error:
+        return Malformed(entry_id, delivered, str(error))

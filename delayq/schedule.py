@@ -1,0 +1,101 @@
+"""The schedule, as a poller sees it: what is due moves to the stream.
+
+Every call is one script, and safe to repeat after a lost reply.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from delayq import scripts
+from delayq.errors import MalformedEntry
+from delayq.message import Message, decode_entry, unpack, with_body
+from delayq.queue import PROMOTE_LIMIT, Queue
+
+_ARRIVAL_CHARS = 12
+"""The fixed width of the arrival number that a member of the schedule begins with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A due message as the poller saw it: it moves only if this is still so."""
+
+    member: str
+    due_ms: int
+    fields: list[str]
+    message: Message
+
+    def corrected(self, body: object) -> "Scheduled":
+        """Return this message, to be promoted with another body.
+
+        :raises InvalidMessage: if the body is no JSON, or too large
+        """
+        return replace(self, fields=with_body(self.fields, body))
+
+
+class Schedule:
+    """The schedule of one queue."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    async def promote(self, now_ms: int | None = None) -> tuple[int, float | None]:
+        """Move what is due to the stream.
+
+        :param now_ms: instead of the server's time
+        :return: how many were moved, and seconds until the next is due: 0 if more are, None if
+            the schedule is empty
+        :raises ServerError: if the server did not answer, or refused
+        """
+        k = self._queue.keys
+        keys = [k.stream, k.schedule, k.bodies, k.arrival, k.dead]
+        moved, wait_ms = await self._run("promote", keys, [_or_server(now_ms), PROMOTE_LIMIT])
+        return moved, _seconds(wait_ms)
+
+    async def due(self, now_ms: int | None = None) -> tuple[list[Scheduled], float | None]:
+        """Read what is due. Nothing changes, but what is no message becomes a dead letter.
+
+        :param now_ms: instead of the server's time
+        :return: the due messages, and seconds until the next after them, as for `promote`
+        :raises ServerError: if the server did not answer, or refused
+        """
+        keys = [self._queue.keys.schedule, self._queue.keys.bodies]
+        wait_ms, *rows = await self._run("due", keys, [_or_server(now_ms), PROMOTE_LIMIT])
+        try:
+            due = [_scheduled(*rows[at : at + 3]) for at in range(0, len(rows), 3)]
+        except MalformedEntry:
+            # promote.lua knows where to put it; what is due beside it moves too, uncorrected.
+            await self.promote(now_ms)
+            return [], 0.0
+        return due, _seconds(wait_ms)
+
+    async def promote_as(self, corrected: Sequence[Scheduled]) -> list[bool]:
+        """Move messages to the stream with the fields given, each if it is still scheduled as seen.
+
+        :return: for each, whether it was moved
+        :raises ServerError: if the server did not answer, or refused
+        """
+        k = self._queue.keys
+        args: list[object] = []
+        for message in corrected:
+            args += [message.member, message.due_ms, len(message.fields), *message.fields]
+        keys = [k.stream, k.schedule, k.bodies, k.arrival]
+        return [bool(moved) for moved in await self._run("promote_as", keys, args)]
+
+    async def _run(self, name: str, keys: list[str], args: list[object]) -> Any:
+        return await scripts.run(self._queue.client, name, keys, args)
+
+
+def _or_server(now_ms: int | None) -> str | int:
+    return "" if now_ms is None else now_ms
+
+
+def _seconds(wait_ms: int) -> float | None:
+    return None if wait_ms < 0 else wait_ms / 1000
+
+
+def _scheduled(member: str, due_ms: str, packed: str) -> Scheduled:
+    fields = unpack(packed)
+    message_id = member[_ARRIVAL_CHARS:]
+    entry = ["id", message_id, "due", due_ms, *fields]
+    return Scheduled(member, int(due_ms), fields, decode_entry(message_id, entry, 0))
