@@ -38,7 +38,14 @@ def _load() -> dict[str, str]:
 _SOURCES = _load()
 _HASHES = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in _SOURCES.items()}  # noqa: S324 - how EVALSHA names scripts
 
-# A refusal starts with its word; before Redis 7 an error raised inside a script stands further in.
+_KINDS: dict[type[Exception], type[DelayqError]] = {
+    redis_errors.AuthenticationError: ServerRefused,
+    redis_errors.AuthorizationError: ServerRefused,
+    redis_errors.NoPermissionError: ServerRefused,
+    redis_errors.OutOfMemoryError: ServerOutOfMemory,
+    redis_errors.ReadOnlyError: ServerReadOnly,
+}
+# What redis-py has no class for keeps its first word, in a script before Redis 7 further inside.
 _WORDS = re.compile(
     r"\b(LEASELOST|NOGROUP|WRONGKEY|OOM|READONLY|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN"
     r"|NOPERM|NOAUTH|WRONGPASS|MISCONF|NOREPLICAS)\b"
@@ -90,16 +97,12 @@ async def command(client: Redis, *words: object) -> Any:
 
 def translated(error: Exception) -> DelayqError:
     """Return the error of ours that says what `error` of redis-py means."""
-    text = str(error)[:MAX_ERROR_CHARS]
-    word = _WORDS.search(text)
-    if isinstance(error, redis_errors.AuthenticationError):
-        return ServerRefused(f"the server refused the name or the password: {text}")
-    if isinstance(error, redis_errors.AuthorizationError):
-        return ServerRefused(text)
-    if word:
-        # The word is there for programs; what follows it is for people.
-        kind = _ERRORS.get(word.group(), ScriptFailed)
-        return kind(text[word.end() :].strip() if kind is LeaseLost else text)
+    text = str(error)[:MAX_ERROR_CHARS] or type(error).__name__
+    for theirs, ours in _KINDS.items():
+        if isinstance(error, theirs):
+            return ours(text)
+    if word := _WORDS.search(text):
+        return _ERRORS.get(word.group(), ScriptFailed)(text)
     if isinstance(error, redis_errors.ResponseError):
         return ScriptFailed(text)
-    return ServerUnreachable(text or type(error).__name__)
+    return ServerUnreachable(text)

@@ -1,0 +1,88 @@
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import anyio
+import pytest
+from redis.asyncio import Redis
+
+from delayq import LaneKeys, Queue, RetryPolicy, Server
+from delayq.lease import Lease, LeaseStore
+from delayq.pending import Pending
+from delayq.queue import OnDue, Ordering
+from delayq.schedule import Schedule
+from tests.servers import RealServer
+
+for name in [name for name in os.environ if name.startswith("DELAYQ_")]:
+    del os.environ[name]
+
+KEYS = LaneKeys("test", "orders")
+MakeQueue = Callable[..., Queue]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def real_server() -> Iterator[RealServer]:
+    server = RealServer("--appendonly", "no")
+    anyio.run(server.start)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+async def server(real_server: RealServer) -> AsyncIterator[Server]:
+    server = Server(real_server.url)
+    async with server.client() as client:
+        await client.flushall()
+        await client.config_set("maxmemory", "0")
+    yield server
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[Redis]:
+    async with server.client("test") as client:
+        yield client
+
+
+@pytest.fixture
+def make_queue(client: Redis) -> MakeQueue:
+    def make(
+        ordering: Ordering = "strict",
+        retry: RetryPolicy | None = None,
+        on_due: OnDue | None = None,
+    ) -> Queue:
+        return Queue(client, KEYS, ordering, retry or RetryPolicy(base_ms=1, cap_ms=1), on_due)
+
+    return make
+
+
+@pytest.fixture
+def queue(make_queue: MakeQueue) -> Queue:
+    return make_queue()
+
+
+@pytest.fixture
+def schedule(queue: Queue) -> Schedule:
+    return Schedule(queue)
+
+
+@pytest.fixture
+async def pending(queue: Queue) -> Pending:
+    pending = Pending(queue)
+    await pending.ensure_group()
+    return pending
+
+
+@pytest.fixture
+def store(client: Redis) -> LeaseStore:
+    return LeaseStore(client, KEYS, "c1", 10)
+
+
+@pytest.fixture
+async def lease(store: LeaseStore) -> Lease:
+    lease = await store.acquire(KEYS.lease())
+    assert isinstance(lease, Lease)
+    return lease

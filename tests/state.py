@@ -1,0 +1,43 @@
+"""The whole state of a lane, in a form that a test can compare."""
+
+from typing import Any
+
+from redis.asyncio import Redis
+
+from delayq.keys import GROUP
+from tests.conftest import KEYS
+
+
+async def messages(client: Redis) -> dict[str, Any]:
+    """Where each message is: ids only, in the order of each place."""
+    stream: Any = await client.xrange(KEYS.stream)
+    dead: Any = await client.xrange(KEYS.dead)
+    members: Any = await client.zrange(KEYS.schedule, 0, -1)
+    bodies: Any = await client.hkeys(KEYS.bodies)  # type: ignore[misc]
+    pending = await owners(client)
+    assert sorted(member[12:] for member in members) == sorted(bodies), "orphans in the schedule"
+    return {
+        "scheduled": [member[12:] for member in members],
+        "ready": [_id(entry) for entry in stream if entry[0] not in pending],
+        "pending": {_id(entry): pending[entry[0]] for entry in stream if entry[0] in pending},
+        "dead": [_id(entry) for entry in dead],
+    }
+
+
+async def owners(client: Redis) -> dict[str, str]:
+    """For each pending entry, the consumer it is pending for."""
+    groups: Any = await client.xinfo_groups(KEYS.stream) if await client.exists(KEYS.stream) else []
+    if not groups:
+        return {}
+    rows: Any = await client.xpending_range(KEYS.stream, GROUP, "-", "+", 100_000)
+    return {row["message_id"]: row["consumer"] for row in rows}
+
+
+async def dump(client: Redis) -> dict[str, bytes]:
+    """Return every key with its serialized value: equal dumps mean that nothing changed at all."""
+    keys = sorted(await client.keys("*"))
+    return {key: await client.execute_command("DUMP", key, NEVER_DECODE=True) for key in keys}  # type: ignore[no-untyped-call]
+
+
+def _id(entry: tuple[str, dict[str, str]]) -> str:
+    return entry[1].get("id", entry[0])

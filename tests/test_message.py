@@ -1,0 +1,125 @@
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from delayq.errors import InvalidMessage, MalformedEntry
+from delayq.message import (
+    MAX_BODY_BYTES,
+    MAX_DELAY_MS,
+    checked_id,
+    decode_entry,
+    encode_fields,
+    new_id,
+    unpack,
+    when,
+    with_body,
+)
+
+text = st.text(st.characters(exclude_categories=["Cs"]))
+finite = st.floats(allow_nan=False, allow_infinity=False)
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | text,
+    lambda inner: st.lists(inner) | st.dictionaries(text, inner),
+    max_leaves=10,
+)
+
+
+@given(body=json_values, key=st.none() | text, headers=st.dictionaries(text, text))
+def test_what_is_encoded_is_read_back(body: Any, key: str | None, headers: dict[str, str]) -> None:
+    message = decode_entry("5-0", ["id", "m1", "due", "7", *encode_fields(body, key, headers)], 1)
+    assert (message.body, message.key, message.headers) == (body, key, headers)
+    assert (message.id, message.due_ms, message.published_ms, message.deliveries) == ("m1", 7, 7, 1)
+
+
+def test_a_foreign_entry_with_only_a_body_is_a_message() -> None:
+    message = decode_entry("1700-3", ["body", '{"a":1}'], 2)
+    assert (message.id, message.body) == ("1700-3", {"a": 1})
+    assert (message.due_ms, message.published_ms, message.deliveries) == (1700, 1700, 2)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [],
+        ["other", "1"],
+        ["body", "{"],
+        ["body", ""],
+        ["body", '"\udcff"'],
+        ["body", "1", "due", "soon"],
+        ["body", "1", "deliveries", "x"],
+        ["body", "1", "headers", "[]"],
+        ["body", "1", "headers", '{"a":1}'],
+        ["body", "[" * 100_000],
+    ],
+)
+def test_what_is_no_message_is_malformed(fields: list[str]) -> None:
+    with pytest.raises(MalformedEntry):
+        decode_entry("1-0", fields, 1)
+
+
+def test_deliveries_before_a_retry_are_kept() -> None:
+    assert decode_entry("1-0", ["body", "1", "deliveries", "3"], 1).deliveries == 4
+
+
+@pytest.mark.parametrize("body", [object(), math.nan, math.inf, {1, 2}, "\ud800"])
+def test_a_body_that_is_no_json_is_refused(body: object) -> None:
+    with pytest.raises(InvalidMessage, match="body"):
+        encode_fields(body)
+
+
+def test_a_body_may_be_as_large_as_the_limit_and_no_larger() -> None:
+    encode_fields("x" * (MAX_BODY_BYTES - 2))
+    with pytest.raises(InvalidMessage, match=f"body: {MAX_BODY_BYTES + 1} bytes"):
+        encode_fields("x" * (MAX_BODY_BYTES - 1))
+
+
+def test_the_parts_of_a_message_have_limits() -> None:
+    with pytest.raises(InvalidMessage, match="key: 257 bytes"):
+        encode_fields(1, key="k" * 257)
+    with pytest.raises(InvalidMessage, match="headers"):
+        encode_fields(1, headers={"a": 1})  # type: ignore[dict-item]
+    with pytest.raises(InvalidMessage, match="id"):
+        checked_id("")
+    with pytest.raises(InvalidMessage, match="id: 129 bytes"):
+        checked_id("i" * 129)
+
+
+@pytest.mark.parametrize(
+    "delay", [-1, -0.001, math.nan, math.inf, timedelta(milliseconds=-1), MAX_DELAY_MS / 1000 + 1]
+)
+def test_a_delay_out_of_range_is_refused(delay: timedelta | float) -> None:
+    with pytest.raises(InvalidMessage, match="delay"):
+        when(delay, None)
+
+
+def test_due_times_are_relative_to_the_servers_now_or_absolute() -> None:
+    assert when(None, None) == "+0"
+    assert when(1.5, None) == "+1500"
+    assert when(timedelta(days=3650), None) == "+315360000000"
+    assert when(None, datetime(2030, 1, 1, tzinfo=UTC)) == "1893456000000"
+    with pytest.raises(InvalidMessage, match="timezone"):
+        when(None, datetime(2030, 1, 1))  # noqa: DTZ001
+    with pytest.raises(InvalidMessage, match="not both"):
+        when(1, datetime(2030, 1, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("packed", ["", "{}", "[1,2]", '["a"]', "[]", "x"])
+def test_what_is_no_scheduled_message_is_malformed(packed: str) -> None:
+    with pytest.raises(MalformedEntry):
+        unpack(packed)
+
+
+def test_another_body_leaves_the_other_fields() -> None:
+    assert with_body(["key", "k", "body", "1"], {"n": 2}) == ["key", "k", "body", '{"n":2}']
+
+
+def test_ids_differ() -> None:
+    assert len({new_id() for _ in range(10_000)}) == 10_000

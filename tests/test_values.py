@@ -1,0 +1,63 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from delayq import InvalidName, LaneKeys, Reject, RetryLater, RetryPolicy
+from delayq.errors import InvalidMessage
+from delayq.retry import DeadLetter, Retry
+
+
+def test_all_keys_of_a_lane_share_a_hash_tag() -> None:
+    for key in [*LaneKeys("ns", "q", 3).all, LaneKeys("ns", "q", 3).lease("c1")]:
+        assert key.startswith("ns:{q:3}:")
+
+
+def test_no_two_parts_share_a_key() -> None:
+    keys = LaneKeys("ns", "q")
+    parts = [*keys.all, keys.lease("c1")]
+    assert len(set(parts)) == len(parts)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:b", "a{b}", "ü", "x" * 65, "a\n", "a@1"])
+def test_names_that_cannot_stand_in_a_key_are_refused(name: str) -> None:
+    with pytest.raises(InvalidName):
+        LaneKeys("ns", name)
+    with pytest.raises(InvalidName):
+        LaneKeys(name, "q")
+
+
+@given(st.integers(1, 50), st.floats(0, 1))
+def test_backoff_doubles_up_to_its_cap_with_full_jitter(deliveries: int, dice: float) -> None:
+    policy = RetryPolicy(max_deliveries=None, base_ms=100, cap_ms=5_000)
+    decided = policy.decide(deliveries, ValueError("no"), lambda: dice)
+    bound = min(5_000, 100 * 2 ** (deliveries - 1))
+    assert decided == Retry(round(bound * dice), "ValueError: no")
+
+
+def test_the_last_delivery_that_fails_makes_a_dead_letter() -> None:
+    policy = RetryPolicy(max_deliveries=3)
+    assert isinstance(policy.decide(2, ValueError()), Retry)
+    assert policy.decide(3, ValueError("no")) == DeadLetter("max deliveries", "ValueError: no")
+    assert policy.decide(3, RetryLater(5)) == DeadLetter(
+        "max deliveries", "RetryLater: again in 5 ms"
+    )
+
+
+def test_a_handler_can_decide_by_itself() -> None:
+    assert RetryPolicy().decide(1, RetryLater(7)) == Retry(7, "RetryLater: again in 7 ms")
+    assert RetryPolicy().decide(1, Reject("bad")) == DeadLetter("rejected", "bad")
+    with pytest.raises(InvalidMessage, match="delay_ms"):
+        RetryLater(-1)
+
+
+def test_a_crash_counts() -> None:
+    assert RetryPolicy(max_deliveries=3).exhausted(4)
+    assert not RetryPolicy(max_deliveries=3).exhausted(3)
+    assert not RetryPolicy(max_deliveries=None).exhausted(10**9)
+
+
+def test_a_policy_that_cannot_work_is_refused() -> None:
+    with pytest.raises(ValueError, match="max_deliveries"):
+        RetryPolicy(max_deliveries=0)
+    with pytest.raises(ValueError, match="base_ms"):
+        RetryPolicy(base_ms=100, cap_ms=10)
