@@ -3,14 +3,15 @@
 import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
 
 from delayq.clock import mono_s, real_ms
 from delayq.errors import (
@@ -50,7 +51,7 @@ class Server:
             self.url,
             single_connection_client=one_connection,
             protocol=2,
-            client_name=name,
+            redis_connect_func=_introduced_as(name),
             decode_responses=True,
             encoding_errors="surrogateescape",
             retry=Retry(NoBackoff(), 0),
@@ -67,6 +68,18 @@ class Server:
     def shown(self) -> str:
         """The URL without its password."""
         return re.sub(r"(?<=:)[^:@/]+(?=@)|(?<=password=)[^&]+", "***", self.url)
+
+
+def _introduced_as(name: str) -> Callable[[Any], Awaitable[None]]:
+    """Give each connection a name, where the user may: redis-py fails where they may not."""
+
+    async def connect(connection: Any) -> None:
+        await connection.on_connect()
+        await connection.send_command("CLIENT", "SETNAME", name)
+        with suppress(ResponseError):
+            await connection.read_response()
+
+    return connect
 
 
 async def check(server: Server) -> list[str]:

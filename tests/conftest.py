@@ -1,9 +1,9 @@
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import anyio
 import pytest
-from redis.asyncio import Redis
 
 from delayq import LaneKeys, Queue, RetryPolicy, Server
 from delayq.lease import Lease, LeaseStore
@@ -17,6 +17,8 @@ for name in [name for name in os.environ if name.startswith("DELAYQ_")]:
 
 KEYS = LaneKeys("test", "orders")
 MakeQueue = Callable[..., Queue]
+Client = Any
+"""A client of redis-py, whose types know of answers that RESP 2 never gives."""
 
 
 @pytest.fixture(scope="session")
@@ -42,13 +44,13 @@ async def server(real_server: RealServer) -> AsyncIterator[Server]:
 
 
 @pytest.fixture
-async def client(server: Server) -> AsyncIterator[Redis]:
+async def client(server: Server) -> AsyncIterator[Client]:
     async with server.client("test") as client:
         yield client
 
 
 @pytest.fixture
-def make_queue(client: Redis) -> MakeQueue:
+def make_queue(client: Client) -> MakeQueue:
     def make(
         ordering: Ordering = "strict",
         retry: RetryPolicy | None = None,
@@ -77,7 +79,7 @@ async def pending(queue: Queue) -> Pending:
 
 
 @pytest.fixture
-def store(client: Redis) -> LeaseStore:
+def store(client: Client) -> LeaseStore:
     return LeaseStore(client, KEYS, "c1", 10)
 
 

@@ -2,18 +2,16 @@
 
 from typing import Any
 
-from redis.asyncio import Redis
-
 from delayq.keys import GROUP
-from tests.conftest import KEYS
+from tests.conftest import KEYS, Client
 
 
-async def messages(client: Redis) -> dict[str, Any]:
+async def messages(client: Client) -> dict[str, Any]:
     """Where each message is: ids only, in the order of each place."""
     stream: Any = await client.xrange(KEYS.stream)
     dead: Any = await client.xrange(KEYS.dead)
     members: Any = await client.zrange(KEYS.schedule, 0, -1)
-    bodies: Any = await client.hkeys(KEYS.bodies)  # type: ignore[misc]
+    bodies: Any = await client.hkeys(KEYS.bodies)
     pending = await owners(client)
     assert sorted(member[12:] for member in members) == sorted(bodies), "orphans in the schedule"
     return {
@@ -24,7 +22,7 @@ async def messages(client: Redis) -> dict[str, Any]:
     }
 
 
-async def owners(client: Redis) -> dict[str, str]:
+async def owners(client: Client) -> dict[str, str]:
     """For each pending entry, the consumer it is pending for."""
     groups: Any = await client.xinfo_groups(KEYS.stream) if await client.exists(KEYS.stream) else []
     if not groups:
@@ -33,10 +31,10 @@ async def owners(client: Redis) -> dict[str, str]:
     return {row["message_id"]: row["consumer"] for row in rows}
 
 
-async def dump(client: Redis) -> dict[str, bytes]:
+async def dump(client: Client) -> dict[str, bytes]:
     """Return every key with its serialized value: equal dumps mean that nothing changed at all."""
     keys = sorted(await client.keys("*"))
-    return {key: await client.execute_command("DUMP", key, NEVER_DECODE=True) for key in keys}  # type: ignore[no-untyped-call]
+    return {key: await client.execute_command("DUMP", key, NEVER_DECODE=True) for key in keys}
 
 
 def _id(entry: tuple[str, dict[str, str]]) -> str:

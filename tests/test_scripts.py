@@ -6,7 +6,6 @@ from importlib import resources
 
 import pytest
 from redis import exceptions
-from redis.asyncio import Redis
 
 from delayq import LeaseLost, Queue, ServerError, scripts
 from delayq.errors import GroupMissing, ServerOutOfMemory
@@ -15,7 +14,7 @@ from delayq.lease import Lease, LeaseStore
 from delayq.message import Delivery
 from delayq.pending import Pending
 from delayq.schedule import Schedule
-from tests.conftest import KEYS
+from tests.conftest import KEYS, Client
 from tests.state import dump
 
 FILES = {
@@ -44,7 +43,7 @@ def test_each_header_tells_what_the_body_uses(name: str) -> None:
     assert re.search(r"^-- Cost: O\(", header, re.M)
 
 
-async def test_a_script_that_the_server_forgot_is_sent_again(client: Redis, queue: Queue) -> None:
+async def test_a_script_that_the_server_forgot_is_sent_again(client: Client, queue: Queue) -> None:
     await client.script_flush()
     assert (await queue.publish(1)).duplicate is False
 
@@ -80,7 +79,7 @@ async def test_the_holder_may(
 
 @pytest.mark.parametrize("name", FENCED)
 async def test_an_older_epoch_is_refused_and_changes_nothing(
-    name: str, client: Redis, queue: Queue, pending: Pending, store: LeaseStore, lease: Lease
+    name: str, client: Client, queue: Queue, pending: Pending, store: LeaseStore, lease: Lease
 ) -> None:
     delivery = await delivered(queue, pending, lease)
     await store.release(lease)
@@ -94,7 +93,7 @@ async def test_an_older_epoch_is_refused_and_changes_nothing(
 
 @pytest.mark.parametrize("name", FENCED)
 async def test_without_a_lease_all_is_refused_and_nothing_changes(
-    name: str, client: Redis, queue: Queue, pending: Pending, store: LeaseStore, lease: Lease
+    name: str, client: Client, queue: Queue, pending: Pending, store: LeaseStore, lease: Lease
 ) -> None:
     delivery = await delivered(queue, pending, lease)
     await client.delete(KEYS.lease())
@@ -105,11 +104,11 @@ async def test_without_a_lease_all_is_refused_and_nothing_changes(
 
 
 async def test_a_key_of_the_wrong_type_is_named_and_nothing_changes(
-    client: Redis, queue: Queue
+    client: Client, queue: Queue
 ) -> None:
     for key in [KEYS.stream, KEYS.schedule, KEYS.bodies, KEYS.recent, KEYS.arrival, KEYS.bell]:
         await client.flushall()
-        await client.sadd(key, "foreign")  # type: ignore[misc]
+        await client.sadd(key, "foreign")
         before = await dump(client)
         with pytest.raises(ServerError, match=re.escape(key)):
             await queue.publish(1, delay=5)
@@ -117,7 +116,7 @@ async def test_a_key_of_the_wrong_type_is_named_and_nothing_changes(
 
 
 async def test_at_maxmemory_publishing_is_refused_and_draining_goes_on(
-    client: Redis, queue: Queue, pending: Pending, store: LeaseStore, lease: Lease
+    client: Client, queue: Queue, pending: Pending, store: LeaseStore, lease: Lease
 ) -> None:
     for number in range(6):
         await queue.publish(number)
@@ -164,7 +163,7 @@ def test_every_refusal_has_its_error() -> None:
 
 
 async def test_a_group_that_is_gone_is_told_apart(
-    client: Redis, pending: Pending, lease: Lease
+    client: Client, pending: Pending, lease: Lease
 ) -> None:
     await client.xgroup_destroy(KEYS.stream, GROUP)
     with pytest.raises(GroupMissing):

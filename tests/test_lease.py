@@ -1,0 +1,162 @@
+import anyio
+import pytest
+
+from delayq import LeaseLost, Server
+from delayq.keys import GROUP
+from delayq.lease import Held, Lease, LeaseStore
+from delayq.pending import Pending
+from delayq.scripts import command
+from tests.conftest import KEYS, Client
+
+KEY = KEYS.lease()
+
+
+def other(client: Client, name: str = "c2", ttl_s: float = 10) -> LeaseStore:
+    return LeaseStore(client, KEYS, name, ttl_s)
+
+
+async def test_a_held_lease_tells_its_holder(client: Client, lease: Lease) -> None:
+    held = await other(client).acquire(KEY)
+    assert isinstance(held, Held)
+    assert (held.holder, held.epoch) == (lease.holder, lease.epoch)
+    assert held.connection == await client.client_id()
+    assert 9 < held.expires_in_s <= 10
+
+
+async def test_a_repeated_acquire_answers_the_same(store: LeaseStore, lease: Lease) -> None:
+    again = await store.acquire(KEY)
+    assert isinstance(again, Lease)
+    assert (again.epoch, again.holder) == (lease.epoch, lease.holder)
+
+
+async def test_epochs_grow_even_if_the_server_lost_the_last(
+    client: Client, store: LeaseStore, lease: Lease
+) -> None:
+    epochs = [lease.epoch]
+    for _ in range(3):
+        await client.delete(KEY)
+        taken = await store.acquire(KEY)
+        assert isinstance(taken, Lease)
+        epochs.append(taken.epoch)
+    while (await client.time())[0] * 1000 + (await client.time())[1] // 1000 <= epochs[-1]:
+        pass  # no failover is faster than the millisecond in which the last epoch was given
+    await client.delete(KEY, KEYS.epoch)
+    taken = await store.acquire(KEY)
+    assert isinstance(taken, Lease)
+    epochs.append(taken.epoch)
+    assert epochs == sorted(set(epochs))
+
+
+async def test_an_epoch_is_above_the_last_even_if_the_clock_went_back(
+    client: Client, store: LeaseStore
+) -> None:
+    await client.set(KEYS.epoch, 10**14)
+    taken = await store.acquire(KEY)
+    assert isinstance(taken, Lease)
+    assert taken.epoch == 10**14 + 1
+
+
+async def test_a_takeover_needs_the_epoch_that_was_seen(client: Client, lease: Lease) -> None:
+    assert isinstance(await other(client).acquire(KEY, lease.epoch - 1), Held)
+    taken = await other(client).acquire(KEY, lease.epoch)
+    assert isinstance(taken, Lease)
+    assert taken.epoch > lease.epoch
+    assert isinstance(await other(client, "c3").acquire(KEY, lease.epoch), Held)
+
+
+async def test_a_renewal_does_not_make_an_expired_lease_again(
+    client: Client, store: LeaseStore, lease: Lease
+) -> None:
+    await client.delete(KEY)
+    with pytest.raises(LeaseLost):
+        await store.renew(lease)
+    assert not await client.exists(KEY)
+
+
+async def test_a_renewal_extends_and_names_the_connection(
+    server: Server, client: Client, lease: Lease
+) -> None:
+    await client.pexpire(KEY, 100)
+    async with server.client() as later:
+        renewed = await LeaseStore(later, KEYS, "c1", 10).renew(lease)
+        connection = await later.client_id()
+    assert await client.pttl(KEY) > 9_000
+    assert renewed.trusted_until > lease.trusted_until
+    assert await client.hget(KEY, "connection") == str(connection)
+
+
+async def test_trust_ends_before_the_server_lets_go(lease: Lease) -> None:
+    assert lease.renewed(100.0).trusted_until == pytest.approx(109.0)
+
+
+@pytest.mark.usefixtures("pending")
+async def test_a_release_frees_it_once_and_rings(
+    client: Client, store: LeaseStore, lease: Lease
+) -> None:
+    await client.xgroup_createconsumer(KEYS.stream, GROUP, lease.holder)
+    assert await store.release(lease)
+    assert not await store.release(lease)
+    assert await client.xlen(KEYS.vacancy) == 1
+    assert await client.pttl(KEYS.vacancy) > 0
+    assert await client.xinfo_consumers(KEYS.stream, GROUP) == []
+
+
+async def test_a_release_keeps_a_consumer_that_has_something_pending(
+    client: Client, store: LeaseStore, lease: Lease, pending: Pending
+) -> None:
+    await client.xadd(KEYS.stream, {"body": "1"})
+    await pending.fetch(lease, "-", 1)
+    await store.release(lease)
+    assert len(await client.xinfo_consumers(KEYS.stream, GROUP)) == 1
+
+
+async def test_a_release_by_an_older_epoch_changes_nothing(
+    client: Client, store: LeaseStore, lease: Lease
+) -> None:
+    taken = await other(client).acquire(KEY, lease.epoch)
+    assert isinstance(taken, Lease)
+    assert not await store.release(lease)
+    assert await client.hget(KEY, "holder") == taken.holder
+
+
+async def test_a_closed_connection_is_gone(server: Server, store: LeaseStore) -> None:
+    async with server.client() as doomed:
+        connection = await doomed.client_id()
+        assert not await store.gone(connection)
+    with anyio.fail_after(5):
+        while not await store.gone(connection):
+            pass
+
+
+async def test_where_client_is_not_permitted_expiry_alone_decides(
+    server: Server, client: Client, lease: Lease
+) -> None:
+    words = ("on", ">pw", "allkeys", "+@all", "-client")
+    await command(client, "ACL SETUSER", "plain", *words)
+    async with Server(f"{server.url}?username=plain&password=pw").client() as limited:
+        store = LeaseStore(limited, KEYS, "c2", 10)
+        assert isinstance(await store.acquire(KEY), Held)
+        assert not await store.gone(lease.epoch)
+
+
+async def test_of_those_that_start_at_one_instant_one_is_active(
+    server: Server, client: Client
+) -> None:
+    for _ in range(50):
+        await client.delete(KEY)
+        answers: list[Lease | Held] = []
+        barrier = anyio.Event()
+
+        async def start(name: str, barrier: anyio.Event, answers: list[Lease | Held]) -> None:
+            async with server.client() as own:
+                store = LeaseStore(own, KEYS, name, 10)
+                await own.ping()
+                await barrier.wait()
+                answers.append(await store.acquire(KEY))
+
+        async with anyio.create_task_group() as starting:
+            for name in ("c1", "c2", "c3"):
+                starting.start_soon(start, name, barrier, answers)
+            await anyio.wait_all_tasks_blocked()
+            barrier.set()
+        assert sum(isinstance(answer, Lease) for answer in answers) == 1
