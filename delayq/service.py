@@ -96,6 +96,7 @@ class Service:
     async def _outcome(self, delivery: Delivery | Malformed) -> Retry | DeadLetter | None:
         if isinstance(delivery, Malformed):
             return DeadLetter("malformed", delivery.reason)
+        await self.term.begin()
         lease = self.term.lease
         context = Context(delivery.message, delivery.entry, lease.holder, lease.epoch)
         return await outcome_of(self.work.handler, context, self.work.policy)

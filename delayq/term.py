@@ -67,8 +67,19 @@ class Term:
         self._thaws_at = mono_s() + seconds
         self._scope.deadline = self._thaws_at + self.lease.margin_s
 
+    async def begin(self) -> None:
+        """Call this before a handler starts.
+
+        :raises LeaseLost: if trust has ended, which a process that was frozen may find before its
+            timers do
+        """
+        await self._thaw()
+        if mono_s() > self.lease.trusted_until:
+            raise LeaseLost(f"epoch {self.lease.epoch} is not trusted any more")
+
     async def _thaw(self) -> None:
-        await anyio.sleep(max(0, self._thaws_at - mono_s()))
+        if (left_s := self._thaws_at - mono_s()) > 0:
+            await anyio.sleep(left_s)
 
     async def _keep(self) -> None:
         while True:

@@ -1,0 +1,88 @@
+"""Roles for tests, with a tape that tests wait on and a handler that tests hold."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+
+from delayq import Consumer, Context, Poller, Queue, Server, Supervisor
+from delayq.events import Acked, DeadLettered, TookOver
+from delayq.tape import Tape
+
+
+@dataclass
+class Handled:
+    body: Any
+    consumer: str
+    deliveries: int
+
+
+@dataclass
+class Troupe:
+    """A supervisor, a tape, and what was handled."""
+
+    server: Server
+    queue: Queue
+    supervisor: Supervisor
+    tape: Tape
+    handled: list[Handled] = field(default_factory=list)
+    held: dict[Any, anyio.Event] = field(default_factory=dict)
+    """Bodies whose handler waits until the test sets the event."""
+    failing: dict[Any, list[Exception]] = field(default_factory=dict)
+    """Bodies whose handler raises these, one each time, before it succeeds."""
+    begun: anyio.Event = field(default_factory=anyio.Event)
+
+    async def handle(self, body: Any, context: Context) -> None:
+        self.handled.append(Handled(body, context.consumer, context.message.deliveries))
+        self.begun.set()
+        self.begun = anyio.Event()
+        if body in self.held:
+            await self.held[body].wait()
+        if self.failing.get(body):
+            raise self.failing[body].pop(0)
+
+    def consumer(self, name: str, **options: Any) -> None:
+        self.supervisor.spawn(
+            name,
+            lambda: Consumer(
+                self.server, self.queue, self.handle, name=name, observe=self.tape, **options
+            ),
+        )
+
+    def poller(self, name: str = "poller") -> None:
+        self.supervisor.spawn(
+            name, lambda: Poller(self.server, self.queue, name=name, observe=self.tape)
+        )
+
+    async def active(self, name: str, **options: Any) -> TookOver:
+        place = self.tape.end
+        self.consumer(name, **options)
+        return await self.tape.until(TookOver, name, after=place)
+
+    async def begins(self, body: Any, times: int = 1) -> None:
+        """Wait until the handling of a body has begun."""
+        while self.bodies.count(body) < times:
+            await self.begun.wait()
+
+    async def settled(self, count: int) -> None:
+        """Wait until so many messages are acknowledged or dead."""
+        while True:
+            place = self.tape.end
+            done = sum(len(event.ids) for event in self.tape.of(Acked))
+            if done + len(self.tape.of(DeadLettered)) >= count:
+                return
+            await self.tape.until(Acked | DeadLettered, after=place)  # type: ignore[arg-type]
+
+    @property
+    def bodies(self) -> list[Any]:
+        return [handled.body for handled in self.handled]
+
+
+@asynccontextmanager
+async def troupe(server: Server, queue: Queue) -> AsyncIterator[Troupe]:
+    tape = Tape()
+    with anyio.fail_after(60):
+        async with Supervisor(tape, grace_s=5) as supervisor:
+            yield Troupe(server, queue, supervisor, tape)

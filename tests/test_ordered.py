@@ -1,0 +1,341 @@
+"""The ordered consumer: active, standby, failover."""
+
+import time
+from collections import Counter
+
+import anyio
+import pytest
+
+from delayq import Consumer, InvalidName, Queue, Reject, RetryPolicy, Server
+from delayq.events import (
+    DeadLettered,
+    Ended,
+    LeaseEnded,
+    Refused,
+    Released,
+    Retried,
+    StoodBy,
+    TookOver,
+)
+from delayq.keys import GROUP
+from tests.conftest import KEYS, Client, MakeQueue
+from tests.roles import troupe
+from tests.state import dump, messages, owners
+
+
+async def publish(queue: Queue, *bodies: object) -> None:
+    for body in bodies:
+        await queue.publish(body)
+
+
+async def test_messages_are_handled_in_order_and_leave_redis(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        await publish(queue, *range(50))
+        await t.active("c1")
+        await publish(queue, *range(50, 250))
+        await t.settled(250)
+        assert t.bodies == list(range(250))
+    assert await client.xlen(KEYS.stream) == 0
+    assert await owners(client) == {}
+    assert await client.xinfo_consumers(KEYS.stream, GROUP) == []
+
+
+async def test_a_second_consumer_stands_by_and_says_for_whom(server: Server, queue: Queue) -> None:
+    async with troupe(server, queue) as t:
+        await t.active("c1")
+        t.consumer("c2")
+        stood_by = await t.tape.until(StoodBy, "c2")
+        assert stood_by.holder.startswith("c1@")
+        await publish(queue, 1, 2, 3)
+        await t.settled(3)
+        assert {handled.consumer for handled in t.handled} == {stood_by.holder}
+
+
+async def test_after_a_stop_the_standby_goes_on_and_nothing_is_handled_twice(
+    server: Server, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        await t.active("c1")
+        t.consumer("c2")
+        await t.tape.until(StoodBy, "c2")
+        t.held[1] = anyio.Event()
+        await publish(queue, *range(10))
+        await t.begins(1)
+        place = t.tape.end
+        async with anyio.create_task_group() as stopping:
+            stopping.start_soon(t.supervisor.stop, "c1")
+            t.held[1].set()
+        took_over = await t.tape.until(TookOver, "c2", after=place)
+        await t.settled(10)
+        assert t.bodies == list(range(10))
+        assert took_over.why == "released"
+        assert t.tape.of(Released, "c1")
+
+
+async def test_after_a_kill_the_standby_takes_everything_in_order(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        first = await t.active("c1", batch=4)
+        t.consumer("c2")
+        await t.tape.until(StoodBy, "c2")
+        t.held[2] = anyio.Event()
+        await publish(queue, *range(10))
+        await t.begins(2)
+        owned = Counter((await owners(client)).values())
+        place = t.tape.end
+        await t.supervisor.kill("c1")
+        took_over = await t.tape.until(TookOver, "c2", after=place)
+        old = f"c1@{first.epoch}"
+        assert took_over.why == "connection gone"
+        assert took_over.reclaimed == {old: owned[old]}
+        assert took_over.deleted == (old,)
+        assert took_over.epoch > first.epoch
+        await t.begins(2, times=2)
+        t.held[2].set()
+        await t.settled(10)
+        assert sorted(set(t.bodies)) == list(range(10))
+        second_term = [h.body for h in t.handled if h.consumer.startswith("c2@")]
+        assert second_term == list(range(second_term[0], 10))
+        assert second_term[0] <= 2
+
+
+async def test_a_killed_consumer_under_its_own_name_goes_on(server: Server, queue: Queue) -> None:
+    async with troupe(server, queue) as t:
+        await t.active("c1")
+        t.held[0] = anyio.Event()
+        await publish(queue, 0, 1)
+        await t.begins(0)
+        await t.supervisor.kill("c1")
+        t.held[0].set()
+        place = t.tape.end
+        await t.supervisor.restart("c1")
+        took_over = await t.tape.until(TookOver, "c1", after=place)
+        assert sum(took_over.reclaimed.values()) == 2
+        await t.settled(2)
+        assert t.bodies == [0, 0, 1]
+
+
+async def test_a_stalled_consumer_is_refused_when_it_wakes(server: Server, queue: Queue) -> None:
+    async with troupe(server, queue) as t:
+        stalled = await t.active("c1", lease_ttl_s=0.4, batch=1)
+        t.consumer("c2", lease_ttl_s=10)
+        await t.tape.until(StoodBy, "c2")
+        t.held[0] = anyio.Event()
+        await publish(queue, 0, 1)
+        await t.begins(0)
+        t.supervisor.stall("c1", 0.8)
+        t.held[0].set()
+        took_over = await t.tape.until(TookOver, "c2")
+        assert took_over.why == "expired"
+        refused = await t.tape.until(Refused, "c1")
+        assert (refused.epoch, refused.operation) == (stalled.epoch, "acknowledge and fetch")
+        await t.tape.until(LeaseEnded, "c1")
+        assert (await t.tape.until(StoodBy, "c1")).epoch == took_over.epoch
+        await t.settled(2)
+        assert t.bodies == [0, 0, 1]
+
+
+async def test_a_woken_consumer_begins_nothing_of_the_rest_of_its_batch(
+    server: Server, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        await t.active("c1", lease_ttl_s=0.4)
+        t.consumer("c2", lease_ttl_s=10)
+        await t.tape.until(StoodBy, "c2")
+        t.held[0] = anyio.Event()
+        await publish(queue, 0, 1, 2)
+        await t.begins(0)
+        t.supervisor.stall("c1", 0.8)
+        t.held[0].set()
+        await t.tape.until(LeaseEnded, "c1")
+        await t.settled(3)
+        assert t.bodies == [0, 0, 1, 2]
+
+
+async def test_the_handler_is_cancelled_when_trust_ends(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        await t.active("c1", lease_ttl_s=0.6)
+        t.held[0] = anyio.Event()
+        await publish(queue, 0)
+        await t.begins(0)
+        await client.hset(KEYS.lease(), "epoch", "999")
+        assert await t.tape.until(LeaseEnded, "c1")
+        await client.delete(KEYS.lease())
+        await t.begins(0, times=2)
+        t.held[0].set()
+        await t.settled(1)
+
+
+@pytest.mark.parametrize("count", [150, 10_000])
+async def test_however_long_the_pending_list_is_it_is_reclaimed_in_order(
+    server: Server, client: Client, queue: Queue, count: int
+) -> None:
+    async with troupe(server, queue) as t:
+        async with client.pipeline(transaction=False) as pipe:
+            for number in range(count + 10):
+                pipe.xadd(KEYS.stream, {"body": str(number)})
+            pipe.xgroup_create(KEYS.stream, GROUP, "0")
+            pipe.xreadgroup(GROUP, "old@1", {KEYS.stream: ">"}, count=count)
+            await pipe.execute()
+        took_over = await t.active("c1")
+        assert took_over.reclaimed == {"old@1": count}
+        assert took_over.deleted == ("old@1",)
+        await t.settled(count + 10)
+        assert t.bodies == list(range(count + 10))
+
+
+async def test_of_those_that_start_at_one_instant_one_becomes_active(
+    server: Server, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        for number in range(50):
+            place = t.tape.end
+            for name in (f"a{number}", f"b{number}"):
+                t.consumer(name)
+            active = await t.tape.until(TookOver, after=place)
+            standby = await t.tape.until(StoodBy, after=place)
+            assert standby.epoch == active.epoch
+            assert len(t.tape.of(TookOver, after=place)) == 1
+            await t.supervisor.kill(standby.role)
+            await t.supervisor.stop(active.role)
+
+
+async def test_a_failing_message_is_retried_in_place_and_blocks_those_behind_it(
+    server: Server, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        t.failing[1] = [ValueError("no"), ValueError("no")]
+        await publish(queue, 0, 1, 2)
+        await t.active("c1")
+        await t.settled(3)
+        assert t.bodies == [0, 1, 1, 1, 2]
+        assert [h.deliveries for h in t.handled] == [1, 1, 2, 3, 1]
+        assert [event.deliveries for event in t.tape.of(Retried)] == [1, 2]
+
+
+async def test_a_message_that_fails_too_often_is_a_dead_letter_and_the_next_goes_on(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        t.failing[0] = [ValueError("no")] * 9
+        t.failing[1] = [Reject("never")]
+        await publish(queue, 0, 1, 2)
+        await t.active("c1")
+        await t.settled(3)
+        assert t.bodies == [0, 0, 0, 0, 0, 1, 2]
+        reasons = [fields["reason"] for _, fields in await client.xrange(KEYS.dead)]
+        assert reasons == ["max deliveries", "rejected"]
+
+
+async def test_a_message_that_kills_its_consumer_is_a_dead_letter_in_the_end(
+    server: Server, client: Client, make_queue: MakeQueue
+) -> None:
+    queue = make_queue(retry=RetryPolicy(max_deliveries=3))
+    async with troupe(server, queue) as t:
+        t.held["poison"] = anyio.Event()
+        await publish(queue, "poison", *range(5))
+        for times in (1, 2, 3):
+            await t.active(f"c{times}", lease_ttl_s=60)
+            await t.begins("poison", times=times)
+            await t.supervisor.kill(f"c{times}")
+        await t.active("c4")
+        await t.settled(6)
+        assert t.bodies == ["poison"] * 3 + list(range(5))
+        assert [event.reason for event in t.tape.of(DeadLettered)] == ["max deliveries"]
+    assert (await messages(client))["pending"] == {}
+
+
+async def test_a_malformed_entry_blocks_nothing(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        await publish(queue, 0)
+        await client.xadd(KEYS.stream, {"foreign": "1"})
+        await client.xadd(KEYS.stream, {"body": '"from redis-cli"'})
+        await t.active("c1")
+        await t.settled(3)
+        assert t.bodies == [0, "from redis-cli"]
+        assert [event.reason for event in t.tape.of(DeadLettered)] == ["malformed"]
+
+
+async def test_a_group_that_foreign_hands_destroyed_is_made_again(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        await t.active("c1")
+        await publish(queue, 0)
+        await t.settled(1)
+        await client.xgroup_destroy(KEYS.stream, GROUP)
+        await publish(queue, 1)
+        await t.settled(2)
+        await client.delete(KEYS.stream)
+        await publish(queue, 2)
+        await t.settled(3)
+        assert t.bodies == [0, 1, 2]
+
+
+async def test_without_acknowledging_the_next_consumer_starts_from_the_beginning(
+    server: Server, client: Client, make_queue: MakeQueue
+) -> None:
+    queue = make_queue(retry=RetryPolicy(max_deliveries=None))
+    async with troupe(server, queue) as t:
+        await publish(queue, *range(5))
+        for number in range(3):
+            took_over = await t.active(f"c{number}", acknowledge=False)
+            assert sum(took_over.reclaimed.values()) == (5 if number else 0)
+            await t.begins(4, times=number + 1)
+            await t.supervisor.stop(f"c{number}")
+        assert t.bodies == list(range(5)) * 3
+        assert len(await owners(client)) == 5
+
+
+async def test_a_handover_to_a_standby_takes_milliseconds(server: Server, queue: Queue) -> None:
+    took_ms = []
+    async with troupe(server, queue) as t:
+        await t.active("c0")
+        for number in range(10):
+            t.consumer(f"c{number + 1}")
+            await t.tape.until(StoodBy, f"c{number + 1}")
+            place = t.tape.end
+            began = time.monotonic()
+            await t.supervisor.stop(f"c{number}")
+            await t.tape.until(TookOver, f"c{number + 1}", after=place)
+            took_ms.append((time.monotonic() - began) * 1000)
+    assert sorted(took_ms)[5] < 200, "a handover does not wait for a poll"
+
+
+async def test_a_consumer_that_stands_by_stops_at_once(server: Server, queue: Queue) -> None:
+    async with troupe(server, queue) as t:
+        await t.active("c1")
+        t.consumer("c2")
+        await t.tape.until(StoodBy, "c2")
+        with anyio.fail_after(1):
+            await t.supervisor.stop("c2")
+        assert t.tape.of(Ended, "c2")[0].how == "stopped"
+
+
+async def test_a_lone_consumer_that_waits_changes_nothing(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        await t.active("c1")
+        before = await dump(client)
+        await publish(queue, 1)
+        await t.settled(1)
+        after = await dump(client)
+        assert {k: v for k, v in after.items() if k not in (KEYS.recent, KEYS.stream)} == {
+            k: v for k, v in before.items() if k != KEYS.stream
+        }
+
+
+async def test_a_name_that_cannot_stand_in_a_key_is_refused(queue: Queue) -> None:
+    async def handle(_body: object, _context: object) -> None:
+        raise NotImplementedError
+
+    with pytest.raises(InvalidName, match="consumer 'a b'"):
+        Consumer(Server("unix:///none"), queue, handle, name="a b")
