@@ -23,6 +23,8 @@ class Competing(Service):
         super().__init__(work, term)
         self._store = store
         self._in_hand = 0
+        self._dead: dict[str, bool] = {}
+        """Consumers found dead; True: by their connection, so that their lease may not be over."""
         self._inherited: list[str] = []
 
     async def serve(self) -> None:
@@ -43,13 +45,15 @@ class Competing(Service):
         if room <= 0:
             await self._pause(anyio.sleep_forever)
             return []
+        for name in list(self._dead):
+            await self._inherit(name)
         if self._inherited:
             entries, self._inherited = self._inherited[:room], self._inherited[room:]
             pending = self.work.pending
             return await self.term.fenced("fetch", lambda lease: pending.redeliver(lease, entries))
         batch = await self._fetch(room)
         idle = not batch.deliveries and batch.last_id
-        if idle and not self._unacked and not self._inherited:
+        if idle and not self._unacked and not self._dead:
             await self._pause(lambda: self.work.bell.wait(IDLE_S, batch.last_id))
         return batch.deliveries
 
@@ -70,7 +74,7 @@ class Competing(Service):
         self._waiting.cancel()
 
     async def _survey(self) -> None:
-        """Look for consumers that died, and take over what is pending for them."""
+        """Look for consumers that died, from time to time."""
         pending = self.work.pending
         while True:
             began = mono_s()
@@ -81,14 +85,32 @@ class Competing(Service):
             for name, connection in others.items():
                 gone = await self.term.fenced("survey", lambda _: self._store.gone(connection))  # noqa: B023
                 if gone or not connection:
-                    await self._inherit(name, gone=gone)
+                    self._dead[name] = gone
+                    self._waiting.cancel()
             await anyio.sleep(max(0, began + SURVEY_S - mono_s()))
 
-    async def _inherit(self, source: str, *, gone: bool) -> None:
-        pending = self.work.pending
-        while entries := await self.term.fenced(
+    async def _inherit(self, source: str) -> None:
+        """Take over what is pending for a dead consumer.
+
+        What lies behind our place in the stream comes with the next fetch, as anything that is
+        pending for us; the rest is kept to be delivered by its id. This is exact because nothing
+        else is fetched meanwhile.
+        """
+        pending, gone = self.work.pending, self._dead[source]
+        entries = await self.term.fenced(
             "inherit", lambda lease: pending.inherit(lease, source, gone=gone)
-        ):
-            self._inherited += entries
-            self.work.observe(Inherited(self.work.role, source, len(entries)))
-            self._waiting.cancel()
+        )
+        if not entries:
+            del self._dead[source]
+            return
+        place = _place(self._start)
+        self._inherited += [entry for entry in entries if _place(entry) <= place]
+        self.work.observe(Inherited(self.work.role, source, len(entries)))
+
+
+def _place(entry: str) -> tuple[int, int]:
+    """Turn a stream id, or the start of a fetch, into what compares as the server compares."""
+    if entry == "-":
+        return (-1, 0)
+    ms, _, sequence = entry.removeprefix("(").partition("-")
+    return (int(ms), int(sequence))

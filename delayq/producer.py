@@ -49,7 +49,7 @@ class Producer:
                 await self._publish(body)
                 due_at += self._interval_s
                 with anyio.CancelScope() as self._waiting:
-                    await anyio.sleep(due_at - mono_s())
+                    await anyio.sleep(max(0, due_at - mono_s()))
 
     def stop(self) -> None:
         """Publish what is in hand, and return from `run`."""

@@ -1,0 +1,182 @@
+"""Consumers that compete: batches, concurrency, retries by schedule, deaths."""
+
+import time
+
+import anyio
+import pytest
+
+from delayq import Queue, RetryLater, RetryPolicy, Server
+from delayq.events import DeadLettered, Inherited, LeaseEnded, Refused, Retried, StoodBy
+from delayq.keys import GROUP
+from tests.conftest import KEYS, Client, MakeQueue
+from tests.roles import troupe
+from tests.state import messages, owners
+
+
+@pytest.fixture
+def queue(make_queue: MakeQueue) -> Queue:
+    return make_queue("none")
+
+
+async def publish(queue: Queue, *bodies: object) -> None:
+    for body in bodies:
+        await queue.publish(body)
+
+
+async def test_consumers_share_the_messages_and_each_is_handled_once(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        for name in ("c1", "c2", "c3"):
+            await t.active(name, concurrency=5)
+        await publish(queue, *range(300))
+        await t.settled(300)
+        assert sorted(t.bodies) == list(range(300))
+        assert len({handled.consumer for handled in t.handled}) > 1
+    assert await client.xlen(KEYS.stream) == 0
+    assert await client.xinfo_consumers(KEYS.stream, GROUP) == []
+
+
+async def test_as_many_are_handled_at_once_as_allowed_and_no_more(
+    server: Server, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        t.held = {number: anyio.Event() for number in range(6)}
+        await publish(queue, *range(6))
+        await t.active("c1", concurrency=3)
+        await t.begins(2)
+        assert t.bodies == [0, 1, 2]
+        t.held[1].set()
+        await t.begins(3)
+        assert t.bodies == [0, 1, 2, 3]
+        for event in t.held.values():
+            event.set()
+        await t.settled(6)
+
+
+async def test_a_retried_message_goes_through_the_schedule(server: Server, queue: Queue) -> None:
+    async with troupe(server, queue) as t:
+        t.failing["a"] = [RetryLater(30), ValueError("no")]
+        t.poller()
+        await t.active("c1")
+        await publish(queue, "a", "b")
+        await t.settled(2)
+        assert sorted(t.bodies) == ["a", "a", "a", "b"]
+        assert [h.deliveries for h in t.handled if h.body == "a"] == [1, 2, 3]
+        assert t.tape.of(Retried)[0].delay_ms == 30
+
+
+async def test_one_that_fails_too_often_is_a_dead_letter(
+    server: Server, client: Client, make_queue: MakeQueue
+) -> None:
+    queue = make_queue("none", RetryPolicy(max_deliveries=2, base_ms=1, cap_ms=1))
+    async with troupe(server, queue) as t:
+        t.failing["a"] = [ValueError("no")] * 5
+        t.poller()
+        await t.active("c1")
+        await client.xadd(KEYS.stream, {"foreign": "1"})
+        await publish(queue, "a", "b")
+        await t.settled(3)
+        assert sorted(t.bodies) == ["a", "a", "b"]
+        assert {event.reason for event in t.tape.of(DeadLettered)} == {
+            "max deliveries",
+            "malformed",
+        }
+    assert (await messages(client))["pending"] == {}
+
+
+async def test_what_a_killed_consumer_had_is_handled_by_another_within_a_second(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        t.held = {number: anyio.Event() for number in range(20)}
+        await publish(queue, *range(20))
+        first = await t.active("c1", concurrency=20, lease_ttl_s=60)
+        await t.begins(19)
+        await t.active("c2", concurrency=20)
+        began = time.monotonic()
+        await t.supervisor.kill("c1")
+        for event in t.held.values():
+            event.set()
+        inherited = await t.tape.until(Inherited, "c2")
+        assert (inherited.source, inherited.count) == (f"c1@{first.epoch}", 20)
+        await t.settled(20)
+        assert time.monotonic() - began < 2
+        assert sorted(t.bodies) == sorted([*range(20)] * 2)
+    assert await owners(client) == {}
+    assert await client.xinfo_consumers(KEYS.stream, GROUP) == []
+
+
+async def test_a_long_handler_keeps_its_message_while_its_consumer_renews(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        t.held["long"] = anyio.Event()
+        await t.active("c1", lease_ttl_s=0.3)
+        await publish(queue, "long")
+        await t.begins("long")
+        await t.active("c2", lease_ttl_s=0.3)
+        for _ in range(3):
+            before = await client.pttl(KEYS.lease("c1"))
+            while await client.pttl(KEYS.lease("c1")) <= before:
+                before = await client.pttl(KEYS.lease("c1"))
+        t.held["long"].set()
+        await t.settled(1)
+        assert t.bodies == ["long"]
+
+
+async def test_a_stalled_consumer_loses_its_messages_and_is_refused(
+    server: Server, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        t.held["a"] = anyio.Event()
+        await t.active("c1", lease_ttl_s=0.4)
+        await publish(queue, "a")
+        await t.begins("a")
+        await t.active("c2")
+        t.supervisor.stall("c1", 2.0)
+        await t.tape.until(Inherited, "c2")
+        await t.begins("a", times=2)
+        t.held["a"].set()
+        await t.settled(1)
+        await t.tape.until(Refused, "c1")
+        await t.tape.until(LeaseEnded, "c1")
+        assert [h.deliveries for h in t.handled] == [1, 2]
+
+
+async def test_a_stop_waits_for_the_handlers_and_leaves_nothing_pending(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        t.held = {number: anyio.Event() for number in range(3)}
+        await publish(queue, *range(3))
+        await t.active("c1")
+        await t.begins(2)
+        async with anyio.create_task_group() as stopping:
+            stopping.start_soon(t.supervisor.stop, "c1")
+            for event in t.held.values():
+                event.set()
+        assert await owners(client) == {}
+        assert await client.xlen(KEYS.stream) == 0
+        assert not await client.exists(KEYS.lease("c1"))
+
+
+async def test_a_killed_consumer_under_its_own_name_goes_on(server: Server, queue: Queue) -> None:
+    async with troupe(server, queue) as t:
+        t.held[0] = anyio.Event()
+        await publish(queue, 0, 1)
+        await t.active("c1", lease_ttl_s=60)
+        await t.settled(1)
+        await t.supervisor.kill("c1")
+        t.held[0].set()
+        await t.supervisor.restart("c1")
+        await t.settled(2)
+        assert t.bodies == [0, 1, 0]
+
+
+async def test_a_second_consumer_of_the_same_name_stands_by(server: Server, queue: Queue) -> None:
+    async with troupe(server, queue) as t:
+        await t.active("c1")
+        async with troupe(server, queue) as other:
+            other.consumer("c1")
+            assert (await other.tape.until(StoodBy)).holder.startswith("c1@")

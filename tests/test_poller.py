@@ -1,0 +1,177 @@
+"""The delay poller and the producer."""
+
+import anyio
+import pytest
+
+from delayq import Message, Poller, Producer, Queue, Server
+from delayq.clock import real_ms
+from delayq.demos.report import quantile
+from delayq.events import Corrected, CorrectionFailed, Promoted, Published, Recovered, Unreachable
+from delayq.poller import SAFETY_S
+from delayq.tape import Tape
+from tests.conftest import KEYS, Client, MakeQueue
+from tests.roles import troupe
+from tests.servers import RealServer
+from tests.state import messages
+
+FAR_MS = 10**14
+
+
+async def shout(message: Message) -> object:
+    if message.body == "bad":
+        raise ValueError("cannot be corrected")
+    if message.body == "no json":
+        return object()
+    return message.body.upper()
+
+
+async def test_a_turn_moves_what_is_due_and_tells_how_long_to_wait(
+    server: Server, queue: Queue
+) -> None:
+    poller = Poller(server, queue)
+    assert await poller.turn() == SAFETY_S
+    due_ms = (await queue.publish(1, delay=10)).due_ms
+    assert await poller.turn(due_ms - 400) == 0.4
+    assert await poller.turn(due_ms - 5_000) == SAFETY_S
+    assert await poller.turn(due_ms) == SAFETY_S
+    assert (await queue.stats()).ready == 1
+
+
+async def test_a_turn_corrects_and_what_fails_goes_on_as_it_was(
+    server: Server, client: Client, make_queue: MakeQueue
+) -> None:
+    queue, tape = make_queue(on_due=shout), Tape()
+    for body in ("a", "bad", "no json", "b"):
+        await queue.publish(body, id=body, delay=1)
+    await Poller(server, queue, observe=tape).turn(FAR_MS)
+    bodies = [fields["body"] for _, fields in await client.xrange(KEYS.stream)]
+    assert bodies == ['"A"', '"bad"', '"no json"', '"B"']
+    assert [event.id for event in tape.of(CorrectionFailed)] == ["bad", "no json"]
+    assert sum(len(event.ids) for event in tape.of(Corrected)) == 4
+
+
+async def test_with_a_hook_a_malformed_scheduled_body_blocks_nothing(
+    server: Server, client: Client, make_queue: MakeQueue
+) -> None:
+    queue = make_queue(on_due=shout)
+    await queue.publish("a", id="a", delay=1)
+    await client.zadd(KEYS.schedule, {"000000000009bad": 1})
+    poller = Poller(server, queue)
+    while await poller.turn(FAR_MS) == 0:
+        pass
+    state = await messages(client)
+    assert (state["ready"], state["dead"]) == (["a"], ["bad"])
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+async def test_pollers_side_by_side_double_nothing(
+    server: Server, client: Client, make_queue: MakeQueue, hooked: bool
+) -> None:
+    queue = make_queue("none", on_due=shout if hooked else None)
+    async with troupe(server, queue) as t:
+        for name in ("p1", "p2", "p3"):
+            t.poller(name)
+        bodies = [f"m{number}" for number in range(300)]
+        for body in bodies:
+            await queue.publish(body, delay=0.05)
+        await t.active("c1", concurrency=50)
+        await t.settled(300)
+        expected = [body.upper() if hooked else body for body in bodies]
+        assert sorted(t.bodies) == sorted(expected)
+    assert await client.xlen(KEYS.stream) == 0
+
+
+async def test_messages_are_on_time_and_none_is_early(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    """200 due in 2 s: the median is bounded by a tenth of a poll, not by one."""
+    async with troupe(server, queue) as t:
+        t.poller()
+        for number in range(200):
+            await queue.publish(number, delay=0.2 + number * 0.01)
+        while sum(event.count for event in t.tape.of(Promoted)) < 200:
+            await t.tape.until(Promoted, after=t.tape.end)
+        late = [
+            int(entry.split("-")[0]) - int(fields["due"])
+            for entry, fields in await client.xrange(KEYS.stream)
+        ]
+    assert min(late) >= 0
+    middle = quantile(late, 0.5)
+    assert middle is not None
+    assert middle <= 10
+
+
+async def test_a_message_due_earlier_wakes_the_poller(server: Server, queue: Queue) -> None:
+    async with troupe(server, queue) as t:
+        t.poller()
+        await queue.publish("late", delay=3600)
+        due_ms = (await queue.publish("soon", delay=0.05)).due_ms
+        await t.tape.until(Promoted)
+        assert real_ms() - due_ms < SAFETY_S * 1000 / 2
+
+
+async def test_a_lost_bell_delays_by_the_safety_poll_at_most(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        t.poller()
+        await client.hset(KEYS.bodies, "m", '000000000001["body","1"]')
+        await client.zadd(KEYS.schedule, {"000000000001m": 1})
+        with anyio.fail_after(SAFETY_S + 1):
+            await t.tape.until(Promoted)
+
+
+async def test_a_producer_publishes_all_in_order(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    tape = Tape()
+    await Producer(server, queue, [f"m{n}" for n in range(20)], observe=tape).run()
+    assert (await messages(client))["ready"] == [event.id for event in tape.of(Published)]
+
+
+async def test_a_producer_waits_while_the_server_is_full(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    tape = Tape()
+    await client.config_set("maxmemory", "1")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(Producer(server, queue, [1, 2, 3], observe=tape).run)
+        await tape.until(Unreachable)
+        await client.config_set("maxmemory", "0")
+    assert len(tape.of(Published)) == 3
+    assert await client.xlen(KEYS.stream) == 3
+
+
+async def test_roles_outlast_a_server_that_is_killed_and_lose_nothing() -> None:
+    real = RealServer("--appendonly", "yes", "--appendfsync", "always")
+    try:
+        await real.start()
+        server = Server(real.url)
+        async with server.client() as client:
+            queue = Queue(client, KEYS, "strict")
+            async with troupe(server, queue) as t:
+                t.poller()
+                await t.active("c1", lease_ttl_s=2)
+                t.consumer("c2", lease_ttl_s=2)
+                numbers = range(150)
+                t.supervisor.spawn(
+                    "producer",
+                    lambda: Producer(server, queue, numbers, interval_s=0.01, observe=t.tape),
+                )
+                for number in range(20):
+                    await queue.publish(f"late {number}", delay=0.2 + number * 0.05)
+                for handled in (30, 60):
+                    await t.begins(handled)
+                    place = t.tape.end
+                    real.kill()
+                    await t.tape.until(Unreachable, after=place)
+                    await real.start()
+                    await t.tape.until(Recovered, after=place)
+                await t.settled(170)
+                firsts = list(dict.fromkeys(t.bodies))
+                assert [body for body in firsts if isinstance(body, int)] == list(numbers)
+                assert len(firsts) == 170
+                stats = await queue.stats()
+                assert (stats.ready, stats.pending, stats.scheduled, stats.dead) == (0, 0, 0, 0)
+    finally:
+        real.close()

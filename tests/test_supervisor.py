@@ -1,0 +1,89 @@
+import anyio
+import pytest
+
+from delayq import Supervisor
+from delayq.events import Ended, Spawned, Stalled
+from delayq.supervisor import described
+from delayq.tape import Tape
+
+
+class Played:
+    """A role that does what it is told."""
+
+    def __init__(self, crash: Exception | None = None, *, deaf: bool = False) -> None:
+        self._crash = crash
+        self._deaf = deaf
+        self._stop = anyio.Event()
+
+    async def run(self) -> None:
+        if self._crash:
+            raise self._crash
+        await self._stop.wait()
+
+    def stop(self) -> None:
+        if not self._deaf:
+            self._stop.set()
+
+
+async def test_leaving_stops_every_role() -> None:
+    tape = Tape()
+    async with Supervisor(tape) as supervisor:
+        supervisor.spawn("a", Played)
+        supervisor.spawn("b", Played)
+    assert {(event.role, event.how) for event in tape.of(Ended)} == {
+        ("a", "stopped"),
+        ("b", "stopped"),
+    }
+
+
+async def test_a_crash_is_reported_and_the_role_is_started_again() -> None:
+    tape = Tape()
+    roles = [Played(ValueError("one")), Played(ExceptionGroup("", [ValueError("two")])), Played()]
+    async with Supervisor(tape) as supervisor:
+        supervisor.spawn("a", lambda: roles.pop(0))
+        supervisor.spawn("b", Played)
+        await tape.until(Spawned, "a", where=lambda _: len(tape.of(Spawned, "a")) == 3)
+        assert [e.error for e in tape.of(Ended, "a")] == ["ValueError: one", "ValueError: two"]
+        assert not tape.of(Ended, "b")
+
+
+async def test_a_role_that_keeps_crashing_can_be_stopped() -> None:
+    async with Supervisor(tape := Tape()) as supervisor:
+        supervisor.spawn("a", lambda: Played(ValueError("again")))
+        await tape.until(Ended, "a")
+        with anyio.fail_after(1):
+            await supervisor.stop("a")
+
+
+async def test_a_role_that_does_not_stop_is_killed_after_the_grace() -> None:
+    async with Supervisor(tape := Tape(), grace_s=0.05) as supervisor:
+        supervisor.spawn("a", lambda: Played(deaf=True))
+        await supervisor.stop("a")
+    assert [event.how for event in tape.of(Ended)] == ["killed"]
+
+
+async def test_a_role_is_restarted_by_name_and_never_twice() -> None:
+    async with Supervisor(tape := Tape()) as supervisor:
+        supervisor.spawn("a", Played)
+        with pytest.raises(ValueError, match="a is running"):
+            supervisor.spawn("a", Played)
+        await supervisor.restart("a")
+        assert [event.how for event in tape.of(Ended, "a")] == ["stopped"]
+        assert len(tape.of(Spawned, "a")) == 2
+
+
+async def test_only_what_can_be_frozen_is_stalled() -> None:
+    async with Supervisor(tape := Tape()) as supervisor:
+        supervisor.spawn("a", Played)
+        with pytest.raises(TypeError, match="a cannot be stalled"):
+            supervisor.stall("a", 1)
+        assert not tape.of(Stalled)
+
+
+async def test_where_the_body_fails_the_roles_are_killed() -> None:
+    tape = Tape()
+    with pytest.raises(ExceptionGroup) as caught:
+        async with Supervisor(tape) as supervisor:
+            supervisor.spawn("a", lambda: Played(deaf=True))
+            raise ValueError("body")
+    assert described(caught.value) == "ValueError: body"
