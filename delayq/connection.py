@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import anyio
 from redis.asyncio import Redis
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
@@ -24,6 +25,7 @@ from delayq.errors import (
 from delayq.events import Observer, Recovered, Unreachable, unobserved
 from delayq.scripts import command
 
+SCHEMES = ("redis://", "rediss://", "unix://")
 OLDEST_VERSION = (6, 2)
 BLOCK_MS = 5_000
 """How long a blocking read waits at the server, at most."""
@@ -34,9 +36,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where the server is. Every role opens clients of its own, so that they die with it alone."""
+    """Where the server is. Every role opens clients of its own, so that they die with it alone.
+
+    :raises ValueError: if the URL cannot be understood
+    """
 
     url: str
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith(SCHEMES):
+            raise ValueError(f"it starts with {', '.join(SCHEMES)}")
+        parse_url(self.url)
 
     @asynccontextmanager
     async def client(

@@ -24,10 +24,11 @@ _ON_DISK = ("--save", "", "--appendonly", "yes", "--appendfsync", "everysec")
 _GUARD = """
 trap '' INT TERM HUP
 temporary=$1; shift
-"$@" & server=$!
-read -r _
-kill "$server" 2>/dev/null
+exec 3<&0
+"$@" 3<&- & server=$!
+{ read -r _ <&3; kill "$server"; } 2>/dev/null & reader=$!
 wait "$server"
+kill -9 "$reader" 2>/dev/null
 [ -z "$temporary" ] || rm -rf "$temporary"
 """
 

@@ -99,7 +99,8 @@ def translated(error: Exception) -> DelayqError:
     """Return the error of ours that says what `error` of redis-py means."""
     text = str(error)[:MAX_ERROR_CHARS] or type(error).__name__
     for theirs, ours in _KINDS.items():
-        if isinstance(error, theirs):
+        # What fails while a connection is made comes wrapped.
+        if isinstance(error, theirs) or isinstance(error.__cause__, theirs):
             return ours(text)
     if word := _WORDS.search(text):
         return _ERRORS.get(word.group(), ScriptFailed)(text)

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from delayq.connection import Server
 from delayq.errors import InvalidName
 from delayq.keys import checked_name
 
@@ -79,9 +80,7 @@ class DemoSettings(Settings):
     @field_validator("redis_url")
     @classmethod
     def _url(cls, value: str | None) -> str | None:
-        if value and not value.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("it starts with redis://, rediss:// or unix://")
-        return value or None
+        return Server(value).url if value else None
 
 
 class DelaySettings(DemoSettings):

@@ -241,19 +241,24 @@ def _narrated(takeover: Takeover) -> str:
     t = takeover
     verb = {"kill": "killed", "stall": "stalled", "stop": "stopped"}[t.cause]
     return (
-        f"{t.source} {verb}: {t.target} took over after {t.ms} ms, epoch {t.epoch}, "
-        f"{t.reclaimed} pending reclaimed, none left under the old name"
+        f"{t.source} {verb}: {t.target} goes on after {t.ms:.1f} ms, epoch {t.epoch}, "
+        f"{t.reclaimed} pending reclaimed"
     )
+
+
+def _plain(consumer: str) -> str:
+    """Leave out the epoch of a consumer's name."""
+    return consumer.rpartition("@")[0]
 
 
 def _told(event: Event) -> str | None:
     match event:
         case TookOver(role=role, why=why, reclaimed=reclaimed, deleted=deleted):
-            owners = ", ".join(f"{count} from {name}" for name, count in reclaimed.items())
-            gone = f"; deleted {', '.join(deleted)}" if deleted else ""
-            return f"{role} is active (lease {why}); reclaimed {owners or 'nothing'}{gone}"
+            owners = ", ".join(f"{n} pending of {_plain(name)}" for name, n in reclaimed.items())
+            left = f", which keeps none: {_plain(deleted[0])} is deleted" if deleted else ""
+            return f"{role} is active (lease {why}), reclaims {owners or 'nothing'}{left}"
         case StoodBy(role=role, holder=holder):
-            return f"{role} stands by: {holder} is active"
+            return f"{role} stands by: {_plain(holder)} is active"
         case Refused(role=role, operation=operation):
             return f"{role} woke too late: its {operation} was refused"
         case Stalled(role=role, seconds=seconds):

@@ -1,0 +1,117 @@
+"""delayq as a user runs it: commands in processes of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+BASE = [sys.executable, "-m", "delayq"]
+
+
+def clean_environment(**variables: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("DELAYQ_")}
+    return kept | variables
+
+
+def run(*words: str, cwd: str | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [*BASE, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=cwd,
+        env=clean_environment(**variables),
+    )
+
+
+def verdict(said: str) -> dict[str, Any]:
+    """Read the JSON object on the last line of stdout."""
+    parsed: dict[str, Any] = json.loads(said.splitlines()[-1])
+    return parsed
+
+
+class Running:
+    """A command that runs beside the test, whose log lines the test waits for."""
+
+    def __init__(self, *words: str, **variables: str) -> None:
+        self.process = subprocess.Popen(
+            [*BASE, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=clean_environment(DELAYQ_LOG_FORMAT="json", DELAYQ_LOG_LEVEL="debug", **variables),
+        )
+        self.out = ""
+        self._lines: list[dict[str, Any]] = []
+        self._more = threading.Condition()
+        self._closed = False
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            with self._more:
+                parsed = line.startswith("{")
+                self._lines.append(json.loads(line) if parsed else {"event": line})
+                self._more.notify_all()
+        with self._more:
+            self._closed = True
+            self._more.notify_all()
+
+    def logged(self, event: str, after: int = 0) -> dict[str, Any]:
+        """Wait for a log line, and return it."""
+
+        def found() -> dict[str, Any] | None:
+            return next((line for line in self._lines[after:] if line["event"] == event), None)
+
+        with self._more:
+            told = self._more.wait_for(lambda: found() or self._closed, timeout=30)
+            line = found()
+            assert told, f"{event!r} was not logged; there is {self._lines[-5:]}"
+            assert line, f"{event!r} was not logged; there is {self._lines[-5:]}"
+            return line
+
+    def count(self, event: str) -> int:
+        return sum(line["event"] == event for line in list(self._lines))
+
+    @property
+    def end(self) -> int:
+        return len(self._lines)
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> dict[str, Any]:
+        """Wait for the end; return the verdict."""
+        assert self.process.stdout
+        self.out = self.process.stdout.read()
+        self.process.wait(timeout=30)
+        return verdict(self.out) if self.out.strip().endswith("}") else {}
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+        self.process.wait()
+        self._reader.join(10)
+        assert self.process.stdout
+        assert self.process.stderr
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+@contextmanager
+def running(*words: str, **variables: str) -> Iterator[Running]:
+    command = Running(*words, **variables)
+    try:
+        yield command
+    finally:
+        command.close()

@@ -1,0 +1,128 @@
+"""Servers that will do, and servers that will not; and the embedded one."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+import pytest
+
+from delayq import Server, ServerUnreachable, check, connection, embedded
+from delayq.errors import ServerMissing, ServerReadOnly, ServerRefused, ServerTooOld
+from tests.conftest import Client
+from tests.servers import RealServer
+
+OWNER = """
+import anyio, sys
+from delayq import embedded
+async def own():
+    async with embedded() as url:
+        print(url, flush=True)
+        await anyio.sleep_forever()
+anyio.run(own)
+"""
+
+
+async def test_a_server_that_will_do_has_no_warnings(server: Server) -> None:
+    assert await check(server) == []
+
+
+async def test_an_eviction_policy_is_warned_of(server: Server, client: Client) -> None:
+    await client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        assert "allkeys-lru" in (await check(server))[0]
+    finally:
+        await client.config_set("maxmemory-policy", "noeviction")
+
+
+async def test_a_server_that_is_away_is_named_without_its_password() -> None:
+    with pytest.raises(ServerUnreachable, match=r"redis://me:\*\*\*@127.0.0.1:1/0"):
+        await check(Server("redis://me:secret@127.0.0.1:1/0"))
+
+
+async def test_a_wrong_password_is_told(server: Server, client: Client) -> None:
+    await client.acl_setuser("guarded", enabled=True, passwords=["+right"], commands=["+@all"])
+    with pytest.raises(ServerRefused, match="invalid"):
+        await check(Server(f"{server.url}?username=guarded&password=wrong"))
+
+
+async def test_a_server_that_is_too_old_is_told(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "OLDEST_VERSION", (99, 0))
+    with pytest.raises(ServerTooOld, match=r"6\.2 or newer"):
+        await check(server)
+
+
+async def test_a_replica_is_told() -> None:
+    replica = RealServer("--replicaof", "127.0.0.1 1")
+    try:
+        await replica.start()
+        with pytest.raises(ServerReadOnly, match="read-only replica"):
+            await check(Server(replica.url))
+    finally:
+        replica.close()
+
+
+@pytest.mark.parametrize("url", ["", "http://x", "redis://[::1", "redis://x/0?db=x"])
+def test_a_url_that_cannot_be_understood_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        Server(url)
+
+
+async def test_the_embedded_server_is_private_and_leaves_nothing() -> None:
+    async with embedded() as url:
+        folder = Path(url.removeprefix("unix://")).parent
+        assert folder.stat().st_mode & 0o777 == 0o700
+        async with Server(url).client() as client:
+            info = await client.info("server")
+            assert info["tcp_port"] == 0
+    assert not folder.exists()
+
+
+async def test_the_embedded_server_keeps_what_is_in_a_folder(tmp_path: Path) -> None:
+    for seen in (None, "kept"):
+        async with embedded(tmp_path / "data") as url, Server(url).client() as client:
+            assert await client.get("key") == seen
+            await client.set("key", "kept")
+
+
+async def test_the_embedded_server_ends_with_an_owner_that_is_killed() -> None:
+    owner = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
+        [sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout
+    url = owner.stdout.readline().strip()
+    folder = Path(url.removeprefix("unix://")).parent
+    async with Server(url).client() as client:
+        pid = (await client.info("server"))["process_id"]
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    owner.stdout.close()
+    with anyio.fail_after(10):
+        while folder.exists() or _runs(pid):
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
+    with pytest.raises(ServerUnreachable, match="did not start"):
+        async with embedded(tmp_path, ["--maxmemory", "nonsense"]):
+            raise AssertionError
+
+
+async def test_a_folder_that_cannot_be_one_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for data in (tmp_path / "file" / "x", tmp_path / ("x" * 120)):
+        with pytest.raises(ServerMissing, match="data: "):
+            async with embedded(data):
+                raise AssertionError
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
