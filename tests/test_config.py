@@ -1,0 +1,82 @@
+"""What stands in config/ and in the README, held against the code."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from delayq.cli import COMMANDS
+from delayq.settings import DelaySettings
+from tests.servers import RealServer
+
+ROOT = Path(__file__).parent.parent
+DEFAULTS = {
+    f"DELAYQ_{name.upper()}": field.default
+    for settings in [*(command.settings for command in COMMANDS), DelaySettings]
+    for name, field in settings.model_fields.items()
+}
+
+
+def test_the_environment_file_has_every_setting_with_its_default() -> None:
+    lines = (ROOT / "config" / "delayq.env").read_text().splitlines()
+    found = {}
+    for before, line in zip(["", *lines], lines, strict=False):
+        if match := re.fullmatch(r"(#?)(DELAYQ_\w+)=(.*)", line):
+            assert before.startswith("# "), f"{match[2]}: no comment above it"
+            found[match[2]] = None if match[1] else match[3]
+    expected = {
+        name: None if default is None else str(default).lower()
+        for name, default in DEFAULTS.items()
+    }
+    assert {name: value and value.lower() for name, value in found.items()} == expected
+
+
+def test_the_readme_tells_of_every_command() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for command in COMMANDS:
+        assert f"python -m delayq {' '.join(command.words)}" in readme
+
+
+async def test_a_real_server_takes_the_servers_configuration() -> None:
+    lines = (ROOT / "config" / "redis.conf").read_text().splitlines()
+    words = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
+    options = [part for name, value in words for part in (f"--{name}", value.strip('"'))]
+    server = RealServer(*options)
+    try:
+        await server.start()
+    finally:
+        server.close()
+
+
+def _compose() -> list[str] | None:
+    """Find a compose command: the plugin, or the program of its own."""
+    for words in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(words[0]):
+            said = subprocess.run([*words, "version"], capture_output=True, check=False)
+            if said.returncode == 0:
+                return words
+    return None
+
+
+def test_the_compose_file_is_valid() -> None:
+    compose = _compose()
+    if compose is None:
+        pytest.skip("needs docker compose")
+    said = subprocess.run(
+        [*compose, "config", "--quiet"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert said.returncode == 0, said.stderr
+
+
+def test_the_program_in_the_readme_does_what_it_says() -> None:
+    readme = (ROOT / "README.md").read_text()
+    [program] = re.findall(r"```python\n(.*?)```", readme, re.S)
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
+    )
+    orders = re.findall(r"order (\d), delivery (\d)", said.stdout)
+    assert orders == [("1", "1"), ("2", "2"), ("3", "1")]
+    assert said.stderr == ""
