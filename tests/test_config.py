@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from delayq.cli import COMMANDS
-from delayq.settings import DelaySettings
+from delayq.settings import DelaySettings, FailoverSettings, ServerSettings
 from tests.servers import RealServer
 
 ROOT = Path(__file__).parent.parent
 DEFAULTS = {
     f"DELAYQ_{name.upper()}": field.default
-    for settings in [*(command.settings for command in COMMANDS), DelaySettings]
+    for settings in (FailoverSettings, ServerSettings, DelaySettings)
     for name, field in settings.model_fields.items()
 }
 

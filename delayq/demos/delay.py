@@ -18,7 +18,6 @@ from delayq.consumer import Consumer
 from delayq.demos.picture import histogram
 from delayq.demos.report import Verdict
 from delayq.demos.stage import Say, Stage, stage
-from delayq.demos.view import live
 from delayq.events import Acked, Corrected, DeadLettered, Ended, Event, Published, Retried
 from delayq.handling import Context
 from delayq.message import Message
@@ -66,11 +65,7 @@ async def run(settings: DelaySettings, say: Say) -> Verdict:
     alone = settings.only is not None
     async with stage(settings, "delay", ordering="none", alone=alone, on_due=correct) as on:
         demo = _Delay(settings, on)
-        if on.live:
-            async with live(demo.title, demo.lines):
-                await on.play(demo.script)
-        else:
-            await on.play(demo.script)
+        await on.play(demo)
         delayed = {event.id for event in on.tape.of(Retried)}
         if not settings.json_verdict:
             say(histogram([h.late_ms for h in on.report.handlings if h.id in delayed]))

@@ -19,7 +19,6 @@ from delayq.consumer import Consumer
 from delayq.demos.picture import Turn, timeline
 from delayq.demos.report import Takeover, Verdict
 from delayq.demos.stage import Say, Stage, stage
-from delayq.demos.view import live
 from delayq.events import (
     Acked,
     Ended,
@@ -55,11 +54,7 @@ async def run(settings: FailoverSettings, say: Say) -> Verdict:
     patient = RetryPolicy(max_deliveries=None) if settings.no_ack else RetryPolicy()
     async with stage(settings, "failover", ordering="strict", alone=alone, retry=patient) as on:
         demo = _Failover(settings, on)
-        if on.live:
-            async with live(demo.title, demo.lines):
-                await on.play(demo.script)
-        else:
-            await on.play(demo.script)
+        await on.play(demo)
         on.report.published = len(on.tape.of(Published))
         if not settings.json_verdict:
             end_s = max((h.at_s for h in on.report.handlings), default=mono_s())

@@ -2,10 +2,11 @@
 
 import secrets
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from typing import Protocol
 
 import anyio
 
@@ -13,7 +14,7 @@ from delayq import logs
 from delayq.clock import mono_s, real_ms
 from delayq.connection import Server, check, clock_offset_ms, outlast
 from delayq.demos.report import Handling, Report
-from delayq.demos.view import REFRESH_S
+from delayq.demos.view import REFRESH_S, live
 from delayq.embedded import embedded
 from delayq.errors import ServerError
 from delayq.events import Event
@@ -26,6 +27,18 @@ from delayq.supervisor import Supervisor, signalled
 from delayq.tape import Tape
 
 Say = Callable[[str], None]
+
+
+class Story(Protocol):
+    """A demo: what happens, and how it is shown meanwhile."""
+
+    title: str
+
+    def lines(self) -> list[str]:
+        """Draw the live view."""
+
+    async def script(self, supervisor: Supervisor) -> None:
+        """Spawn roles, end roles, and return when all is told."""
 
 
 @dataclass
@@ -68,8 +81,15 @@ class Stage:
         lines = [f"{at_s - self.began_s:6.2f}s  {word}" for at_s, word in words if word]
         return [*lines, *[""] * most][:most] if len(lines) < most else lines[-most:]
 
-    async def play(self, script: Callable[[Supervisor], Awaitable[None]]) -> None:
-        """Run a script with a supervisor, until its end or a signal; then stop all roles."""
+    async def play(self, story: Story) -> None:
+        """Run a story's script, until its end or a signal, and stop all roles; show it live."""
+        if self.live:
+            async with live(story.title, story.lines):
+                await self._play(story)
+        else:
+            await self._play(story)
+
+    async def _play(self, story: Story) -> None:
         async with Supervisor(self.tape) as supervisor, anyio.create_task_group() as playing:
 
             async def until_signal() -> None:
@@ -84,7 +104,7 @@ class Stage:
             playing.start_soon(until_signal)
             if self.live:
                 playing.start_soon(look)
-            await script(supervisor)
+            await story.script(supervisor)
             playing.cancel_scope.cancel()
         self.stats = await self.queue.stats()
         self.report.remaining = self.stats.scheduled + self.stats.ready + self.stats.pending
