@@ -101,7 +101,7 @@ class Pending:
     async def retry_later(self, lease: Lease, delivery: Delivery, delay_ms: int) -> int:
         """Put a pending message back on the schedule, under its id.
 
-        :return: its due time by the server's clock, in ms; 0 if it was not pending any more
+        :return: its due time by the server's clock, in ms; 0 if it is gone, as after a first try
         :raises LeaseLost: if the lease is over; nothing changed
         """
         k = self._queue.keys
@@ -114,7 +114,7 @@ class Pending:
     ) -> bool:
         """Move a pending message to the dead stream.
 
-        :return: False if it was not pending any more
+        :return: False if it is gone, as after a first try
         :raises LeaseLost: if the lease is over; nothing changed
         """
         args = [entry, deliveries, reason, error[:MAX_ERROR_CHARS]]

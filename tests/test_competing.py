@@ -93,18 +93,38 @@ async def test_what_a_killed_consumer_had_is_handled_by_another_within_a_second(
         await publish(queue, *range(20))
         first = await t.active("c1", concurrency=20, lease_ttl_s=60)
         await t.begins(19)
-        await t.active("c2", concurrency=20)
+        await t.active("c2", concurrency=50)
         began = time.monotonic()
         await t.supervisor.kill("c1")
-        for event in t.held.values():
-            event.set()
         inherited = await t.tape.until(Inherited, "c2")
         assert (inherited.source, inherited.count) == (f"c1@{first.epoch}", 20)
-        await t.settled(20)
+        await t.begins(19, times=2)
+        await client.xadd(KEYS.stream, {"body": '"behind them"'})
+        await t.begins("behind them")
+        for event in t.held.values():
+            event.set()
+        await t.settled(21)
         assert time.monotonic() - began < 2
-        assert sorted(t.bodies) == sorted([*range(20)] * 2)
+        assert sorted(t.bodies[:-1]) == sorted([*range(20)] * 2)
     assert await owners(client) == {}
     assert await client.xinfo_consumers(KEYS.stream, GROUP) == []
+
+
+async def test_an_heir_that_is_far_ahead_handles_what_it_inherits(
+    server: Server, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        t.held["first"] = anyio.Event()
+        await publish(queue, "first")
+        await t.active("c1", concurrency=1)
+        await t.begins("first")
+        await t.active("c2")
+        await publish(queue, "second")
+        await t.settled(1)
+        await t.supervisor.kill("c1")
+        t.held["first"].set()
+        await t.settled(2)
+        assert t.bodies == ["first", "second", "first"]
 
 
 async def test_a_long_handler_keeps_its_message_while_its_consumer_renews(

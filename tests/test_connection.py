@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import anyio
+import anyio.abc
 import pytest
 
 from delayq import Server, ServerUnreachable, check, connection, embedded
 from delayq.errors import ServerMissing, ServerReadOnly, ServerRefused, ServerTooOld
+from delayq.scripts import command
 from tests.conftest import Client
 from tests.servers import RealServer
 
@@ -40,6 +42,26 @@ async def test_an_eviction_policy_is_warned_of(server: Server, client: Client) -
 async def test_a_server_that_is_away_is_named_without_its_password() -> None:
     with pytest.raises(ServerUnreachable, match=r"redis://me:\*\*\*@127.0.0.1:1/0"):
         await check(Server("redis://me:secret@127.0.0.1:1/0"))
+
+
+async def test_a_lost_reply_is_told_and_nothing_is_sent_again_unasked(tmp_path: Path) -> None:
+    asked = 0
+
+    async def lose_reply(stream: anyio.abc.SocketStream) -> None:
+        nonlocal asked
+        async with stream:
+            while b"GET" not in (received := await stream.receive()):
+                await stream.send(b"+OK\r\n" * max(1, received.count(b"*")))
+            asked += 1
+
+    listener = await anyio.create_unix_listener(tmp_path / "s")
+    async with listener, anyio.create_task_group() as serving:
+        serving.start_soon(listener.serve, lose_reply)
+        async with Server(f"unix://{tmp_path}/s").client() as client:
+            with pytest.raises(ServerUnreachable):
+                await command(client, "GET", "key")
+        assert asked == 1
+        serving.cancel_scope.cancel()
 
 
 async def test_a_wrong_password_is_told(server: Server, client: Client) -> None:

@@ -6,7 +6,15 @@ import pytest
 from delayq import Message, Poller, Producer, Queue, Server
 from delayq.clock import real_ms
 from delayq.demos.report import quantile
-from delayq.events import Corrected, CorrectionFailed, Promoted, Published, Recovered, Unreachable
+from delayq.events import (
+    Corrected,
+    CorrectionFailed,
+    LeaseEnded,
+    Promoted,
+    Published,
+    Recovered,
+    Unreachable,
+)
 from delayq.poller import SAFETY_S
 from delayq.tape import Tape
 from tests.conftest import KEYS, Client, MakeQueue
@@ -140,6 +148,26 @@ async def test_a_producer_waits_while_the_server_is_full(
         await client.config_set("maxmemory", "0")
     assert len(tape.of(Published)) == 3
     assert await client.xlen(KEYS.stream) == 3
+
+
+async def test_trust_ends_by_itself_where_the_server_is_away() -> None:
+    real = RealServer()
+    try:
+        await real.start()
+        server = Server(real.url)
+        async with server.client() as client:
+            queue = Queue(client, KEYS, "strict")
+            async with troupe(server, queue) as t:
+                t.held[1] = anyio.Event()
+                await t.active("c1", lease_ttl_s=0.5)
+                await queue.publish(1)
+                await t.begins(1)
+                real.kill()
+                with anyio.fail_after(2):
+                    await t.tape.until(LeaseEnded)
+                await t.supervisor.kill("c1")
+    finally:
+        real.close()
 
 
 async def test_roles_outlast_a_server_that_is_killed_and_lose_nothing() -> None:

@@ -301,6 +301,10 @@ async def test_a_retried_message_keeps_its_id_fields_and_deliveries(
     assert (message.id, message.body, message.key) == ("a", {"n": 1}, "k")
     assert (message.headers, message.deliveries) == ({"h": "v"}, 2)
     assert (message.due_ms, message.published_ms) == (due_ms, published.due_ms)
+    await schedule.promote(now_ms=await pending.retry_later(lease, again, 500))
+    third = (await pending.fetch(lease, "-", 1)).deliveries[0]
+    assert isinstance(third, Delivery)
+    assert (third.message.deliveries, third.message.published_ms) == (3, published.due_ms)
 
 
 async def test_two_foreign_entries_of_one_id_survive_each_others_retry(

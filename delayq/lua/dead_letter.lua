@@ -9,7 +9,7 @@
 -- ARGV[4] deliveries integer up to now
 -- ARGV[5] reason     string  a few words
 -- ARGV[6] error      string  the last error, bounded by the caller
--- Returns 1, or 0 if the message was not pending
+-- Returns 1, or 0 if the message is gone
 -- Cost: O(1)
 
 local lease, stream, dead = KEYS[1], KEYS[2], KEYS[3]
@@ -17,20 +17,21 @@ local group, entry = ARGV[2], ARGV[3]
 local refusal = wrong_type(stream, 'stream', dead, 'stream') or fence(lease, ARGV[1])
 if refusal then return refusal end
 
-if #redis.call('XPENDING', stream, group, entry, entry, 1) == 0 then return 0 end
 local found = redis.call('XRANGE', stream, entry, entry)[1]
-if found then
-  local ours = {entry = entry, deliveries = ARGV[4], reason = ARGV[5], error = ARGV[6]}
-  local fields = {}
-  for i = 1, #found[2], 2 do
-    if not ours[found[2][i]] then
-      fields[#fields + 1] = found[2][i]
-      fields[#fields + 1] = found[2][i + 1]
-    end
-  end
-  redis.call('XADD', dead, '*', 'entry', entry, 'deliveries', ARGV[4], 'reason', ARGV[5], 'error', ARGV[6],
-    unpack(fields))
+if not found then
+  redis.call('XACK', stream, group, entry)
+  return 0
 end
+local ours = {entry = entry, deliveries = ARGV[4], reason = ARGV[5], error = ARGV[6]}
+local fields = {}
+for i = 1, #found[2], 2 do
+  if not ours[found[2][i]] then
+    fields[#fields + 1] = found[2][i]
+    fields[#fields + 1] = found[2][i + 1]
+  end
+end
+redis.call('XADD', dead, '*', 'entry', entry, 'deliveries', ARGV[4], 'reason', ARGV[5], 'error', ARGV[6],
+  unpack(fields))
 redis.call('XACK', stream, group, entry)
 redis.call('XDEL', stream, entry)
 return 1

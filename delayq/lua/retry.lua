@@ -12,7 +12,7 @@
 -- ARGV[4] entry      string  stream id
 -- ARGV[5] delay      integer ms
 -- ARGV[6] deliveries integer up to now
--- Returns due ms, or 0 if the message was not pending
+-- Returns due ms, or 0 if the message is gone
 -- Cost: O(log n)
 
 local lease, stream, schedule, bodies, arrival, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -21,7 +21,6 @@ local refusal = wrong_type(stream, 'stream', schedule, 'zset', bodies, 'hash', a
   or fence(lease, ARGV[1])
 if refusal then return refusal end
 
-if #redis.call('XPENDING', stream, group, entry, entry, 1) == 0 then return 0 end
 local found = redis.call('XRANGE', stream, entry, entry)[1]
 if not found then
   redis.call('XACK', stream, group, entry)
