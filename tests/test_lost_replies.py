@@ -1,0 +1,65 @@
+"""A call was carried out, its reply lost, and it is made again: that changes nothing."""
+
+from pathlib import Path
+
+from delayq import Poller, Producer, Queue, RetryLater, Server
+from delayq.events import Published
+from delayq.tape import Tape
+from tests.conftest import Client, MakeQueue
+from tests.proxy import losing
+from tests.roles import troupe
+from tests.servers import RealServer
+from tests.state import messages
+
+
+async def test_a_publish_whose_reply_is_lost_is_one_message(
+    real_server: RealServer, client: Client, queue: Queue, tmp_path: Path
+) -> None:
+    async with losing(real_server.socket, tmp_path / "s", every=3) as proxy:
+        tape = Tape()
+        await Producer(Server(f"unix://{tmp_path}/s"), queue, range(30), observe=tape).run()
+        assert proxy.lost >= 10
+    assert len(tape.of(Published)) == 30
+    assert (await messages(client))["ready"] == [event.id for event in tape.of(Published)]
+
+
+async def test_an_ordered_consumer_whose_replies_are_lost_skips_and_reorders_nothing(
+    real_server: RealServer, server: Server, client: Client, queue: Queue, tmp_path: Path
+) -> None:
+    async with losing(real_server.socket, tmp_path / "s", every=4) as proxy:
+        await Producer(server, queue, range(200)).run()
+        async with troupe(Server(f"unix://{tmp_path}/s"), queue) as t:
+            t.consumer("c1", batch=7)
+            while await client.xlen(queue.keys.stream):
+                pass
+            assert t.bodies == list(range(200))
+        assert proxy.lost >= 5
+
+
+async def test_competing_consumers_whose_replies_are_lost_keep_every_message(
+    real_server: RealServer, server: Server, client: Client, make_queue: MakeQueue, tmp_path: Path
+) -> None:
+    queue = make_queue("none")
+    async with losing(real_server.socket, tmp_path / "s", every=4) as proxy:
+        await Producer(server, queue, range(200)).run()
+        async with troupe(Server(f"unix://{tmp_path}/s"), queue) as t:
+            t.failing = {number: [RetryLater(1)] for number in range(0, 200, 10)}
+            t.poller()
+            t.consumer("c1", batch=7)
+            while await client.xlen(queue.keys.stream) or await client.exists(queue.keys.schedule):
+                pass
+            assert sorted(t.bodies) == sorted([*range(200), *range(0, 200, 10)])
+        assert proxy.lost >= 5
+
+
+async def test_a_poller_whose_replies_are_lost_doubles_nothing(
+    real_server: RealServer, client: Client, queue: Queue, tmp_path: Path
+) -> None:
+    ids = [(await queue.publish(number, delay=1)).id for number in range(300)]
+    async with losing(real_server.socket, tmp_path / "s", every=2) as proxy:
+        async with troupe(Server(f"unix://{tmp_path}/s"), queue) as t:
+            t.supervisor.spawn("p", lambda: Poller(t.server, queue))
+            while await client.exists(queue.keys.schedule):
+                pass
+        assert proxy.lost >= 1
+    assert (await messages(client))["ready"] == ids
