@@ -18,7 +18,7 @@ from delayq import logs
 from delayq.demos import delay, failover
 from delayq.demos.report import Verdict
 from delayq.embedded import embedded
-from delayq.errors import DelayqError, InvalidMessage, InvalidName, ServerError
+from delayq.errors import DelayqError, InvalidMessage, InvalidName, ServerError, alone
 from delayq.settings import (
     ENV_FILE,
     PREFIX,
@@ -27,7 +27,7 @@ from delayq.settings import (
     ServerSettings,
     Settings,
 )
-from delayq.supervisor import described, signalled
+from delayq.supervisor import signalled
 
 OK, NOT_OK, USAGE, SERVER = 0, 1, 2, 3
 
@@ -90,10 +90,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except pydantic.ValidationError as error:
         return _failed(USAGE, *(_said(problem) for problem in error.errors()))
     except (DelayqError, ExceptionGroup) as error:
-        bad_input = isinstance(error, InvalidMessage | InvalidName)
-        if not bad_input and not _is_ours(error):
-            raise
-        return _failed(USAGE if bad_input else SERVER, described(error))
+        cause = alone(error)
+        if isinstance(cause, InvalidMessage | InvalidName):
+            return _failed(USAGE, str(cause))
+        if isinstance(cause, ServerError):
+            return _failed(SERVER, str(cause))
+        raise
     except KeyboardInterrupt:
         return _failed(NOT_OK, "interrupted")
     except BrokenPipeError:
@@ -146,12 +148,6 @@ def _said(problem: Any) -> str:
     text = problem["msg"].removeprefix("Value error, ")
     shown = "" if field == "redis_url" else f" (got {problem['input']!r})"
     return f"{flag}, {PREFIX}{field.upper()}: {text}{shown}"
-
-
-def _is_ours(error: BaseException) -> bool:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return isinstance(error, ServerError)
 
 
 def _failed(status: int, *lines: str) -> int:

@@ -9,7 +9,9 @@ from delayq.demos.report import Handling, Report, Takeover, quantile
 
 
 def handled(number: int, epoch: int = 1, *, early: bool = False) -> Handling:
-    return Handling(number, f"m{number}", f"c{epoch}", epoch, float(number), 1.0, early)
+    return Handling(
+        number, f"m{number}", (number, 0), f"c{epoch}", epoch, float(number), 1.0, early
+    )
 
 
 def report(*handlings: Handling, published: int = 3, causes: str = "") -> Report:
@@ -24,12 +26,12 @@ def failover_ok(history: Report, *, acknowledged: bool = True) -> bool:
 def test_a_clean_history_passes() -> None:
     clean = report(handled(1), handled(2), handled(3))
     assert failover_ok(clean)
-    assert clean.delay_verdict(1, 1, alone=False).ok
+    assert clean.delay_verdict(1, 1).ok
 
 
 def test_a_lost_message_is_found() -> None:
     assert not failover_ok(report(handled(1), handled(3)))
-    assert not report(handled(1), handled(3)).delay_verdict(0, 0, alone=False).ok
+    assert not report(handled(1), handled(3)).delay_verdict(0, 0).ok
 
 
 def test_what_is_still_in_redis_is_not_lost() -> None:
@@ -38,12 +40,27 @@ def test_what_is_still_in_redis_is_not_lost() -> None:
     assert failover_ok(history)
 
 
+def test_where_nothing_was_handled_all_is_lost() -> None:
+    assert not failover_ok(report(published=120))
+    assert not report(published=120).delay_verdict(0, 0).ok
+
+
+def test_one_role_alone_does_not_judge_what_it_cannot_know() -> None:
+    producer = report(published=3)
+    producer.alone = True
+    assert failover_ok(producer)
+    assert producer.delay_verdict(0, 0).ok
+    consumer = report(handled(1), handled(2), handled(2), published=0)
+    consumer.alone = True
+    assert not failover_ok(consumer)
+
+
 def test_a_duplicate_is_found_unless_a_death_explains_it() -> None:
     again = (handled(1), handled(2), handled(2, 2), handled(3, 2))
     assert not failover_ok(report(*again))
     assert not failover_ok(report(*again, causes="stop"))
     assert failover_ok(report(*again, causes="kill"))
-    assert not report(*again).delay_verdict(0, 0, alone=False).ok
+    assert not report(*again).delay_verdict(0, 0).ok
 
 
 def test_a_broken_order_is_found_over_all_and_within_a_term() -> None:
@@ -58,8 +75,8 @@ def test_a_broken_order_is_found_over_all_and_within_a_term() -> None:
 
 def test_an_early_message_and_a_missing_correction_are_found() -> None:
     early = report(handled(1), handled(2), handled(3, early=True))
-    assert not early.delay_verdict(0, 0, alone=False).ok
-    assert not report(handled(1), handled(2), handled(3)).delay_verdict(2, 1, alone=False).ok
+    assert not early.delay_verdict(0, 0).ok
+    assert not report(handled(1), handled(2), handled(3)).delay_verdict(2, 1).ok
 
 
 def test_without_acknowledging_each_has_to_begin_with_the_first() -> None:

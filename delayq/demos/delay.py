@@ -5,9 +5,7 @@ corrupted ones, with a delay, to the schedule. A poller takes what is due, corre
 back on the stream.
 """
 
-import os
 import random
-import socket
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +15,7 @@ import anyio
 from delayq.consumer import Consumer
 from delayq.demos.picture import histogram
 from delayq.demos.report import Verdict
-from delayq.demos.stage import Say, Stage, stage
+from delayq.demos.stage import Say, Stage, role_name, stage
 from delayq.events import Acked, Corrected, DeadLettered, Ended, Event, Published, Retried
 from delayq.handling import Context
 from delayq.message import Message
@@ -71,7 +69,7 @@ async def run(settings: DelaySettings, say: Say) -> Verdict:
             say(histogram([h.late_ms for h in on.report.handlings if h.id in delayed]))
         on.report.published = len(on.tape.of(Published))
         corrected = sum(len(event.ids) for event in on.tape.of(Corrected))
-        return on.report.delay_verdict(len(delayed), corrected, alone=alone)
+        return on.report.delay_verdict(len(delayed), corrected)
 
 
 class _Delay:
@@ -80,8 +78,9 @@ class _Delay:
         self._on = on
         names = [f"poller-{at + 1}" for at in range(settings.pollers)]
         only = settings.only
-        roles = ["consumer", *names, "producer"] if only is None else [only]
-        self._names = [self._name(role) for role in roles]
+        self._names = [role_name(settings, only)] if only else ["consumer", *names, "producer"]
+        # One source for all lives of the producer: restarted, it goes on where it was.
+        self._bodies = bodies(settings)
         self.title = f"delay queue: {settings.messages} messages, delay {settings.delay_ms} ms"
 
     async def script(self, supervisor: Supervisor) -> None:
@@ -127,7 +126,7 @@ class _Delay:
             return Producer(
                 on.server,
                 on.queue,
-                bodies(settings),
+                self._bodies,
                 interval_s=interval_s,
                 name=name,
                 observe=on.tape,
@@ -135,11 +134,6 @@ class _Delay:
         if kind == "consumer":
             return Consumer(on.server, on.queue, self.handle, name=name, observe=on.tape)
         return Poller(on.server, on.queue, name=name, observe=on.tape)
-
-    def _name(self, role: str) -> str:
-        if self._settings.only is None:
-            return role
-        return self._settings.name or f"{role}-{socket.gethostname()}-{os.getpid()}"
 
     async def _until_done(self) -> None:
         tape, settings = self._on.tape, self._settings

@@ -5,8 +5,6 @@ active one in turn by kill, stall and stop; each time the standby takes over all
 in order, and the old one, restarted, is told that another is active.
 """
 
-import os
-import socket
 from collections.abc import Iterator
 from itertools import cycle, islice
 from typing import Any
@@ -18,7 +16,7 @@ from delayq.clock import mono_s
 from delayq.consumer import Consumer
 from delayq.demos.picture import Turn, timeline
 from delayq.demos.report import Takeover, Verdict
-from delayq.demos.stage import Say, Stage, stage
+from delayq.demos.stage import Say, Stage, role_name, stage
 from delayq.events import (
     Acked,
     Ended,
@@ -70,6 +68,8 @@ class _Failover:
         self._settings = settings
         self._on = on
         self._handler_started = anyio.Event()
+        # One source for all lives of the producer: restarted, it goes on where it was.
+        self._bodies = ({"number": at + 1} for at in range(settings.messages))
         how = "nothing is acknowledged" if settings.no_ack else f"{settings.kills} ends"
         self.title = f"ordered failover: {settings.messages} messages, {how}"
 
@@ -77,7 +77,7 @@ class _Failover:
         """Play the story, or one role of it."""
         only = self._settings.only
         if only:
-            name = self._settings.name or f"{only}-{socket.gethostname()}-{os.getpid()}"
+            name = role_name(self._settings, only)
             supervisor.spawn(name, lambda: self._role(only, name))
             await (supervisor.finished(name) if only == "producer" else anyio.sleep_forever())
             return
@@ -109,7 +109,8 @@ class _Failover:
             supervisor.stall(active, stall_s)
         else:
             await supervisor.stop(active)
-            ended_s = next(at for at, e in tape.heard[place:] if isinstance(e, Released))
+            released = (at for at, e in tape.heard[place:] if isinstance(e, Released))
+            ended_s = next(released, ended_s)
         took_over = await tape.until(TookOver, standby, after=place)
         await self._first_handled(took_over, active, cause, ended_s)
         if cause == "stall":
@@ -209,10 +210,9 @@ class _Failover:
     def _role(self, kind: str, name: str) -> Role:
         on, settings = self._on, self._settings
         if kind == "producer":
-            numbers = ({"number": at + 1} for at in range(settings.messages))
             interval_s = settings.interval_ms / 1000
             return Producer(
-                on.server, on.queue, numbers, interval_s=interval_s, name=name, observe=on.tape
+                on.server, on.queue, self._bodies, interval_s=interval_s, name=name, observe=on.tape
             )
         return Consumer(
             on.server,

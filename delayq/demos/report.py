@@ -13,8 +13,10 @@ class Handling:
     """One start of a handler."""
 
     number: int
-    """The place of the message in the producer's order."""
+    """The number that the producer gave the message."""
     id: str
+    entry: tuple[int, int]
+    """The message's id in the stream, which tells its place."""
     consumer: str
     epoch: int
     at_s: float
@@ -64,8 +66,10 @@ class Report:
     handlings: list[Handling] = field(default_factory=list)
     takeovers: list[Takeover] = field(default_factory=list)
     published: int = 0
+    alone: bool = False
+    """This process played one role: what others published or handled is not known here."""
     remaining: int = 0
-    """Messages still in Redis when the demo ended."""
+    """Messages still in Redis when a signal ended the demo; at its own end there are none left."""
 
     @property
     def handled(self) -> int:
@@ -74,8 +78,8 @@ class Report:
 
     @property
     def lost(self) -> int:
-        """Messages that were published, and are neither handled nor in Redis."""
-        return max(0, self.published - self.handled - self.remaining)
+        """Messages that were published and not handled, and not left when a signal came."""
+        return 0 if self.alone else max(0, self.published - self.handled - self.remaining)
 
     @property
     def duplicates(self) -> int:
@@ -93,22 +97,17 @@ class Report:
 
         A message that is handled again, after a death, does not count against the first rule.
         """
-        seen: set[int] = set()
-        first_starts = []
-        for handling in self.handlings:
-            if handling.number not in seen:
-                first_starts.append(handling.number)
-            seen.add(handling.number)
+        first_starts = list(dict.fromkeys(handling.entry for handling in self.handlings))
         epochs = {handling.epoch for handling in self.handlings}
-        terms = [[h.number for h in self.handlings if h.epoch == epoch] for epoch in epochs]
+        terms = [[h.entry for h in self.handlings if h.epoch == epoch] for epoch in epochs]
         return max(_descents(first_starts), sum(_descents(term) for term in terms))
 
-    def delay_verdict(self, corrupted: int, corrected: int, *, alone: bool) -> Verdict:
-        """Judge the delay demo; `alone`: this process played one role, and saw only its part."""
+    def delay_verdict(self, corrupted: int, corrected: int) -> Verdict:
+        """Judge the delay demo."""
         late = [handling.late_ms for handling in self.handlings]
         clean = not (self.lost or self.duplicates or self.early)
         return Verdict(
-            clean and (alone or self.remaining > 0 or corrupted == corrected),
+            clean and (self.alone or self.remaining > 0 or corrupted == corrected),
             {
                 "demo": "delay",
                 "published": self.published,
@@ -136,7 +135,8 @@ class Report:
         if acknowledged:
             as_expected = self.duplicates <= causes["kill"] + causes["stall"]
         else:
-            as_expected = all(first == 1 for first in self.first_numbers().values())
+            firsts = {h.epoch: h.entry for h in reversed(self.handlings)}
+            as_expected = self.alone or len(set(firsts.values())) <= 1
         takeovers = [asdict(takeover) for takeover in self.takeovers]
         return Verdict(
             as_expected and not (self.lost or self.out_of_order),
@@ -154,13 +154,6 @@ class Report:
             },
         )
 
-    def first_numbers(self) -> dict[int, int]:
-        """Return the number of the first message of each term, by epoch."""
-        firsts: dict[int, int] = {}
-        for handling in self.handlings:
-            firsts.setdefault(handling.epoch, handling.number)
-        return firsts
-
 
 def quantile(values: Sequence[float], part: float) -> float | None:
     """Return the value that `part` of `values` do not exceed, by the nearest rank."""
@@ -170,8 +163,8 @@ def quantile(values: Sequence[float], part: float) -> float | None:
     return round(sorted(values)[int(rank)], 1)
 
 
-def _descents(numbers: Sequence[int]) -> int:
-    return sum(later < earlier for earlier, later in pairwise(numbers))
+def _descents(places: Sequence[tuple[int, int]]) -> int:
+    return sum(later < earlier for earlier, later in pairwise(places))
 
 
 def _short(value: object) -> str:

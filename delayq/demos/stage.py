@@ -1,6 +1,9 @@
 """What both demos stand on: a server, a queue of their own, a tape, and who watches."""
 
+import os
+import re
 import secrets
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -56,20 +59,21 @@ class Stage:
     stats: Stats = field(default_factory=Stats)
     """The last look at the server, for the live view."""
 
-    def record(self, number: int, context: Context) -> Handling:
+    def record(self, number: int, context: Context) -> None:
         """Record that a handler starts."""
         message = context.message
+        ready_ms, _, sequence = context.entry.partition("-")
         handling = Handling(
             number=number,
             id=message.id,
+            entry=(int(ready_ms), int(sequence)),
             consumer=context.consumer.rpartition("@")[0],
             epoch=context.epoch,
             at_s=mono_s(),
             late_ms=self.now_ms() - message.due_ms,
-            early=int(context.entry.partition("-")[0]) < message.due_ms,
+            early=int(ready_ms) < message.due_ms,
         )
         self.report.handlings.append(handling)
-        return handling
 
     def now_ms(self) -> float:
         """Return the server's time."""
@@ -90,10 +94,13 @@ class Stage:
             await self._play(story)
 
     async def _play(self, story: Story) -> None:
+        interrupted = False
         async with Supervisor(self.tape) as supervisor, anyio.create_task_group() as playing:
 
             async def until_signal() -> None:
+                nonlocal interrupted
                 await signalled()
+                interrupted = True
                 playing.cancel_scope.cancel()
 
             async def look() -> None:
@@ -107,7 +114,8 @@ class Stage:
             await story.script(supervisor)
             playing.cancel_scope.cancel()
         self.stats = await self.queue.stats()
-        self.report.remaining = self.stats.scheduled + self.stats.ready + self.stats.pending
+        if interrupted:
+            self.report.remaining = self.stats.scheduled + self.stats.ready + self.stats.pending
 
 
 @asynccontextmanager
@@ -139,7 +147,7 @@ async def stage(
         tape = Tape() if live else Tape(then=logs.log_event)
         offset_ms = await clock_offset_ms(client)
         try:
-            yield Stage(server, queue, tape, Report(), live, offset_ms)
+            yield Stage(server, queue, tape, Report(alone=alone), live, offset_ms)
         finally:
             if not alone:
                 with suppress(ServerError), anyio.move_on_after(2, shield=True):
@@ -148,3 +156,9 @@ async def stage(
 
 def _on_a_terminal() -> bool:
     return sys.stdout.isatty() and find_spec("rich") is not None
+
+
+def role_name(settings: DemoSettings, kind: str) -> str:
+    """Return the name of a role that runs alone: as told, or of its kind, host and process."""
+    host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:40]
+    return settings.name or f"{kind}-{host}-{os.getpid()}"
