@@ -7,7 +7,7 @@ from delayq.errors import GroupMissing
 from delayq.events import Inherited
 from delayq.lease import LeaseStore
 from delayq.message import Delivery
-from delayq.pending import Malformed
+from delayq.pending import RECLAIM_LIMIT, Malformed
 from delayq.retry import DeadLetter, Retry
 from delayq.service import IDLE_S, Service, Work
 from delayq.term import Term
@@ -22,10 +22,11 @@ class Competing(Service):
     def __init__(self, work: Work, term: Term, store: LeaseStore) -> None:
         super().__init__(work, term)
         self._store = store
-        self._in_hand = 0
-        self._dead: dict[str, bool] = {}
-        """Consumers found dead; True: by their connection, so that their lease may not be over."""
-        self._inherited: list[str] = []
+        self._in_hand: set[str] = set()
+        self._dead: dict[str, int] = {}
+        """Consumers found dead, and the connection by which they were, or 0."""
+        self._strays = False
+        """Whether something may be pending for us that lies behind our place in the stream."""
 
     async def serve(self) -> None:
         """See `Service.serve`."""
@@ -34,23 +35,22 @@ class Competing(Service):
             async with anyio.create_task_group() as handling:
                 while not self._stopping:
                     for delivery in await self._next():
-                        self._in_hand += 1
+                        self._in_hand.add(delivery.entry)
                         handling.start_soon(self._settle, delivery)
+            await self._flush()
             surveying.cancel_scope.cancel()
-        await self._flush()
 
     async def _next(self) -> list[Delivery | Malformed]:
         """Return what there is to handle, having waited for room, or for a reason to look again."""
-        room = min(self.work.batch, self.work.concurrency - self._in_hand)
+        room = min(self.work.batch, self.work.concurrency - len(self._in_hand))
         if room <= 0:
             await self._pause(anyio.sleep_forever)
             return []
-        for name in list(self._dead):
-            await self._inherit(name)
-        if self._inherited:
-            entries, self._inherited = self._inherited[:room], self._inherited[room:]
-            pending = self.work.pending
-            return await self.term.fenced("fetch", lambda lease: pending.redeliver(lease, entries))
+        dead, self._dead = self._dead, {}
+        for source, connection in dead.items():
+            await self._inherit(source, connection)
+        if self._strays and (strays := await self._gather(room)):
+            return strays
         batch = await self._fetch(room)
         idle = not batch.deliveries and batch.last_id
         if idle and not self._unacked and not self._dead:
@@ -70,7 +70,9 @@ class Competing(Service):
                 self._report_retry(delivery, outcome)
             case _, Delivery():
                 self._handled(delivery)
-        self._in_hand -= 1
+        self._in_hand.discard(delivery.entry)
+        if self._stopping:
+            await self._flush()
         self._waiting.cancel()
 
     async def _survey(self) -> None:
@@ -82,35 +84,40 @@ class Competing(Service):
                 others = await self.term.fenced("survey", pending.others)
             except GroupMissing:
                 others = {}
-            for name, connection in others.items():
-                gone = await self.term.fenced("survey", lambda _: self._store.gone(connection))  # noqa: B023
-                if gone or not connection:
-                    self._dead[name] = gone
-                    self._waiting.cancel()
+            connections = others.values()
+            gone = await self.term.fenced("survey", lambda _: self._store.gone(connections))  # noqa: B023
+            self._dead = {name: c for name, c in others.items() if not c or c in gone}
+            if self._dead:
+                self._waiting.cancel()
             await anyio.sleep(max(0, began + SURVEY_S - mono_s()))
 
-    async def _inherit(self, source: str) -> None:
-        """Take over what is pending for a dead consumer.
+    async def _inherit(self, source: str, connection: int) -> None:
+        """Make everything that is pending for a dead consumer our own.
 
-        What lies behind our place in the stream comes with the next fetch, as anything that is
-        pending for us; the rest is kept to be delivered by its id. This is exact because nothing
-        else is fetched meanwhile.
+        What lies past our place in the stream comes with the next fetch, as anything that is
+        pending for us; the rest is gathered.
         """
-        pending, gone = self.work.pending, self._dead[source]
-        entries = await self.term.fenced(
-            "inherit", lambda lease: pending.inherit(lease, source, gone=gone)
+        pending, count, claimed = self.work.pending, 0, RECLAIM_LIMIT
+        while claimed == RECLAIM_LIMIT:
+            claimed = await self.term.fenced(
+                "inherit", lambda lease: pending.inherit(lease, source, connection)
+            )
+            count += max(0, claimed)
+        if claimed >= 0:
+            # Also if the count is 0: the reply to a first try may have been lost.
+            self._strays = True
+        if count:
+            self.work.observe(Inherited(self.work.role, source, count))
+
+    async def _gather(self, room: int) -> list[Delivery | Malformed]:
+        """Deliver what is pending for us, and neither in hand nor to come with a fetch."""
+        await self._flush()
+        pending, most = self.work.pending, len(self._in_hand) + room
+        owned = await self.term.fenced(
+            "fetch", lambda lease: pending.owned(lease, self._start, most)
         )
-        if not entries:
-            del self._dead[source]
-            return
-        place = _place(self._start)
-        self._inherited += [entry for entry in entries if _place(entry) <= place]
-        self.work.observe(Inherited(self.work.role, source, len(entries)))
-
-
-def _place(entry: str) -> tuple[int, int]:
-    """Turn a stream id, or the start of a fetch, into what compares as the server compares."""
-    if entry == "-":
-        return (-1, 0)
-    ms, _, sequence = entry.removeprefix("(").partition("-")
-    return (int(ms), int(sequence))
+        # What was handled while we asked is not acknowledged yet, and is no stray either.
+        known = self._in_hand.union(entry for entry, _ in self._unacked)
+        strays = [entry for entry in owned if entry not in known][:room]
+        self._strays = bool(strays)
+        return await self._redeliver(strays) if strays else []

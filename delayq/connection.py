@@ -29,6 +29,8 @@ SCHEMES = ("redis://", "rediss://", "unix://")
 OLDEST_VERSION = (6, 2)
 BLOCK_MS = 5_000
 """How long a blocking read waits at the server, at most."""
+UNCUT_S = 2.0
+_QUERY = re.compile(r"(?<=password=)[^&]+")
 _BACKOFF_S = (0.02, 1.0)
 
 T = TypeVar("T")
@@ -77,7 +79,7 @@ class Server:
     @property
     def shown(self) -> str:
         """The URL without its password."""
-        return re.sub(r"(?<=:)[^:@/]+(?=@)|(?<=password=)[^&]+", "***", self.url)
+        return re.sub(r"(?<=//)([^:/?#]*):.*(?=@)", r"\1:***", re.sub(_QUERY, "***", self.url))
 
 
 def _introduced_as(name: str) -> Callable[[Any], Awaitable[None]]:
@@ -135,6 +137,16 @@ async def clock_offset_ms(client: Redis) -> float:
         took_ms = real_ms() - sent_ms
         tries.append((took_ms, seconds * 1000 + micros / 1000 - sent_ms - took_ms / 2))
     return min(tries)[1]
+
+
+async def uncut(call: Callable[[], Awaitable[T]]) -> T:
+    """Make a call that a cancellation may not cut, as its answer must not be missed.
+
+    :raises ServerUnreachable: if there is no answer in time
+    """
+    with anyio.move_on_after(UNCUT_S, shield=True):
+        return await call()
+    raise ServerUnreachable(f"no answer within {UNCUT_S} s")
 
 
 async def outlast(

@@ -8,24 +8,21 @@ from collections import Counter
 from contextlib import AsyncExitStack
 
 import anyio
-from anyio.abc import TaskGroup
 
 from delayq.bell import Bell
-from delayq.clock import mono_s
 from delayq.competing import Competing
 from delayq.connection import Server, outlast
-from delayq.events import Observer, Released, StoodBy, TookOver, unobserved
+from delayq.errors import alone
+from delayq.events import Observer, Released, TookOver, unobserved
 from delayq.handling import Handler
 from delayq.keys import checked_name
-from delayq.lease import Held, Lease, LeaseStore
+from delayq.lease import Lease, LeaseStore
 from delayq.ordered import Ordered
 from delayq.pending import Pending
 from delayq.queue import Queue
 from delayq.service import Service, Work
+from delayq.standby import Standby
 from delayq.term import Term
-
-WATCH_S = 0.2
-"""How often a standby asks whether the holder's connection is still there."""
 
 
 class Consumer:
@@ -35,8 +32,9 @@ class Consumer:
     :param batch: messages fetched at once, at most
     :param concurrency: messages handled at once where consumers compete; ordered: always one
     :param acknowledge: False leaves everything pending, so that the next consumer starts from the
-        first message again
+        first message again; only in an ordered queue
     :raises InvalidName: if `name` cannot stand in a key
+    :raises ValueError: if a number is out of range
     """
 
     def __init__(
@@ -53,6 +51,15 @@ class Consumer:
         observe: Observer = unobserved,
     ) -> None:
         self.name = checked_name("consumer", name)
+        for what, value, least, most in (
+            ("lease_ttl_s", lease_ttl_s, 0.1, 86_400),
+            ("batch", batch, 1, 1_000),
+            ("concurrency", concurrency, 1, 100_000),
+        ):
+            if not least <= value <= most:
+                raise ValueError(f"{what}: {least} to {most} (got {value})")
+        if not acknowledge and queue.ordering == "none":
+            raise ValueError("acknowledge: only an ordered queue can go without")
         self._server = server
         self._queue = queue
         self._handler = handler
@@ -72,6 +79,12 @@ class Consumer:
 
         :raises ServerError: if the server refuses; while it is merely away, this waits for it
         """
+        try:
+            await self._run()
+        except ExceptionGroup as errors:
+            raise alone(errors) from None
+
+    async def _run(self) -> None:
         async with AsyncExitStack() as opened:
             client = await opened.enter_async_context(self._server.client(self.name))
             reader = await opened.enter_async_context(self._server.client(self.name))
@@ -87,7 +100,7 @@ class Consumer:
             listening.start_soon(vacancy.listen)
             while not self._stopping:
                 await self._one_term(queue, store, doorbell, vacancy)
-            _cancel(listening)
+            listening.cancel_scope.cancel()
 
     def stop(self) -> None:
         """Finish what is in hand, hand over, and return from `run`."""
@@ -104,9 +117,13 @@ class Consumer:
     async def _one_term(
         self, queue: Queue, store: LeaseStore, doorbell: Bell, vacancy: Bell
     ) -> None:
+        key = queue.keys.lease(None if queue.ordering == "strict" else self.name)
         with anyio.CancelScope() as self._waiting:
-            lease, why = await self._stand_by(queue, store, vacancy)
+            lease, why = await Standby(store, vacancy, self.name, self._observe).wait(key)
         if self._waiting.cancelled_caught:
+            return
+        if self._stopping:
+            await self._hand_over(store, lease)
             return
         pending = Pending(queue)
         work = Work(
@@ -123,8 +140,6 @@ class Consumer:
         term = self._term = Term(store, lease, self.name, self._observe)
         ordered = queue.ordering == "strict"
         service = self._service = Ordered(work, term) if ordered else Competing(work, term, store)
-        if self._stopping:
-            service.stop()
 
         async def serve() -> None:
             await self._take_over(pending, term, why, everything=ordered)
@@ -134,34 +149,6 @@ class Consumer:
         self._term = self._service = None
         if held:
             await self._hand_over(store, lease)
-
-    async def _stand_by(self, queue: Queue, store: LeaseStore, vacancy: Bell) -> tuple[Lease, str]:
-        """Wait for the lease; return it, and why it could be had."""
-        key = queue.keys.lease(None if queue.ordering == "strict" else self.name)
-        why, dead_epoch, told = "free", None, ""
-        while True:
-            found = await outlast(
-                lambda: store.acquire(key, dead_epoch),  # noqa: B023 - awaited before it changes
-                self.name,
-                self._observe,
-            )
-            if isinstance(found, Lease):
-                return found, why
-            if found.holder != told:
-                self._observe(StoodBy(self.name, found.holder, found.epoch))
-                told = found.holder
-            why = await self._watch(store, found, vacancy)
-            dead_epoch = found.epoch if why == "connection gone" else None
-
-    async def _watch(self, store: LeaseStore, held: Held, vacancy: Bell) -> str:
-        """Wait until it is worth trying for a lease that somebody holds; return the reason."""
-        ends_at = mono_s() + held.expires_in_s
-        while (left_s := ends_at - mono_s()) > 0:
-            if await vacancy.wait(min(WATCH_S, left_s)):
-                return "released"
-            if await outlast(lambda: store.gone(held.connection), self.name, self._observe):
-                return "connection gone"
-        return "expired"
 
     async def _take_over(self, pending: Pending, term: Term, why: str, *, everything: bool) -> None:
         """Make the lane's whole pending list our own, and delete its old owners."""
@@ -183,7 +170,3 @@ class Consumer:
         with anyio.move_on_after(self._lease_ttl_s):
             if await outlast(lambda: store.release(lease), self.name, self._observe):
                 self._observe(Released(self.name, lease.epoch))
-
-
-def _cancel(tasks: TaskGroup) -> None:
-    tasks.cancel_scope.cancel()

@@ -9,8 +9,9 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from socket import AF_UNIX, socket
 
 import anyio
 
@@ -34,20 +35,21 @@ kill -9 "$reader" 2>/dev/null
 
 
 @asynccontextmanager
-async def embedded(data: Path | None = None, options: Sequence[str] = ()) -> AsyncIterator[str]:
+async def embedded(folder: Path | None = None, options: Sequence[str] = ()) -> AsyncIterator[str]:
     """Run a private server, and yield its URL.
 
-    :param data: a folder to keep messages in; None keeps them in memory alone
+    :param folder: where to keep messages; None keeps them in memory alone
     :param options: further options of the server, such as `--appendfsync always`
     :raises ServerMissing: if there is no server program
     :raises ServerUnreachable: if the server does not start; the reason is in its log
     """
     program = find_program()
-    folder = Path(tempfile.mkdtemp(prefix="delayq-")) if data is None else _private(data)
-    guard = _start(program, folder, temporary=data is None, options=options)
+    temporary = folder is None
+    home = Path(tempfile.mkdtemp(prefix="delayq-")) if folder is None else _private(folder)
+    guard = _start(program, home, temporary=temporary, options=options)
     try:
-        await _wait_for(folder, guard)
-        yield f"unix://{folder / SOCKET}"
+        await _wait_for(home, guard)
+        yield f"unix://{home / SOCKET}"
     finally:
         with anyio.CancelScope(shield=True):
             guard.stdin.close()  # type: ignore[union-attr]
@@ -74,16 +76,19 @@ def find_program() -> str:
     return found
 
 
-def _private(data: Path) -> Path:
-    folder = data.expanduser().resolve()
-    if len(str(folder / SOCKET).encode()) > _MAX_SOCKET_BYTES:
-        raise ServerMissing(f"data: {folder} is too long a path for a unix socket")
+def _private(folder: Path) -> Path:
+    home = folder.expanduser().resolve()
+    if len(str(home / SOCKET).encode()) > _MAX_SOCKET_BYTES:
+        raise ServerMissing(f"data: {home} is too long a path for a unix socket")
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (folder / SOCKET).unlink(missing_ok=True)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(ConnectionRefusedError, FileNotFoundError), socket(AF_UNIX) as probe:
+            probe.connect(str(home / SOCKET))
+            raise ServerMissing(f"data: a server is running on {home}")
+        (home / SOCKET).unlink(missing_ok=True)
     except OSError as error:
         raise ServerMissing(f"data: {error}") from error
-    return folder
+    return home
 
 
 def _start(

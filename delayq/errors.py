@@ -58,3 +58,10 @@ class ScriptFailed(ServerError):
 
 class GroupMissing(ScriptFailed):
     """Raised when the stream or its consumer group is gone; creating it again mends that."""
+
+
+def alone(error: BaseException) -> BaseException:
+    """Return what a group of errors holds, if that is one error; else the group."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

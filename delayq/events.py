@@ -65,8 +65,9 @@ class StoodBy(Event):
 class TookOver(Event):
     """A consumer became active: it holds the lease, and the pending list is its own.
 
-    `why` is "free", "expired" or "connection gone"; `reclaimed` says how many pending messages
-    came from whom; `deleted` names the consumers that were empty and are gone from the group.
+    `why` is "free", "released", "expired" or "connection gone"; `reclaimed` says how many pending
+    messages came from whom; `deleted` names the consumers that were empty and are gone from the
+    group.
     """
 
     epoch: int

@@ -1,5 +1,6 @@
 """From a delivery to its outcome. Nothing is done about it here."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -38,4 +39,14 @@ async def outcome_of(
         await handler(message.body, context)
     except Exception as error:  # noqa: BLE001 - whatever a handler raises is the message's outcome
         return policy.decide(message.deliveries, error)
+    except asyncio.CancelledError as error:
+        # It waited for a task that somebody else cancelled; nobody cancelled the handler itself.
+        if _is_cancelled():
+            raise
+        return policy.decide(message.deliveries, RuntimeError(f"cancelled from inside: {error}"))
     return None
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,12 +1,12 @@
 """The lease as a value, and where it is kept.
 
                       acquire: the epoch grows
-      ┌──────────┐ ─────────────────────────────▶ ┌────────┐ ──┐ renew, fetch:
+      ┌──────────┐ ─────────────────────────────▶ ┌────────┐ ──┐ renew:
       │ standing │                                │ active │   │ trusted anew
       │    by    │ ◀───────────────────────────── └────────┘ ◀─┘
       └──────────┘   release · refused · trust ends    ▲ │
             │                                          │ ▼
-            └── the holder's connection is gone ──▶ taken over, iff its epoch is still the one seen
+            └── the holder's connection is gone ──▶ taken over, iff epoch and connection are as seen
 
 **Trust.** A holder may act until ``renewal sent + ttl − margin`` on its own monotonic clock. The
 server counts the ttl from when the renewal *arrived*, which is later, so trust always ends first;
@@ -22,6 +22,7 @@ Source of the fencing token: Martin Kleppmann, "How to do distributed locking", 
 """
 
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from redis.asyncio import Redis
@@ -82,21 +83,24 @@ class LeaseStore:
         self._name = name
         self._ttl_s = ttl_s
         self._nonce = secrets.token_hex(8)
+        self._named = 0
 
-    async def acquire(self, key: str, dead_epoch: int | None = None) -> Lease | Held:
-        """Take the lease at `key` if it is free, or still held under `dead_epoch`.
+    async def acquire(self, key: str, dead: Held | None = None) -> Lease | Held:
+        """Take the lease at `key` if it is free, or held as it was when its holder died.
 
         Repeated after a lost reply it answers the same.
 
         :raises ServerError: if the server did not answer, or refused
         """
+        self._named = await self._connection()
         sent_at = mono_s()
         args = (
             self._name,
             self._nonce,
-            await self._connection(),
+            self._named,
             round(self._ttl_s * 1000),
-            "" if dead_epoch is None else dead_epoch,
+            dead.epoch if dead else "",
+            dead.connection if dead else 0,
             "",
         )
         answer = await scripts.run(self._anchor, "acquire", [key, self._keys.epoch], args)
@@ -105,7 +109,9 @@ class LeaseStore:
             lease = Lease(key, f"{self._name}@{epoch}", epoch, self._ttl_s, 0)
             return lease.renewed(sent_at)
         holder, held_epoch, connection, expires_ms = answer[1:]
-        return Held(holder, int(held_epoch), int(connection or 0), max(0, expires_ms) / 1000)
+        # Foreign hands may have taken the expiry away: then look again before long.
+        expires_in_s = expires_ms / 1000 if expires_ms >= 0 else 1.0
+        return Held(holder, int(held_epoch), int(connection or 0), expires_in_s)
 
     async def renew(self, lease: Lease) -> Lease:
         """Extend a lease, and name the connection it dies with.
@@ -113,9 +119,9 @@ class LeaseStore:
         :raises LeaseLost: if it is over; it is never made again
         :raises ServerError: if the server did not answer, or refused
         """
-        connection = await self._connection()
+        self._named = await self._connection()
         sent_at = mono_s()
-        args = (lease.epoch, lease.ttl_ms, connection)
+        args = (lease.epoch, lease.ttl_ms, self._named)
         await scripts.run(self._anchor, "renew", [lease.key], args)
         return lease.renewed(sent_at)
 
@@ -129,17 +135,26 @@ class LeaseStore:
         args = (lease.epoch, GROUP, lease.holder)
         return bool(await scripts.run(self._anchor, "release", keys, args))
 
-    async def gone(self, connection: int) -> bool:
-        """Tell whether a holder's connection is closed. Where `CLIENT` is not permitted: False.
+    async def moved(self) -> bool:
+        """Tell whether our connection is another one than the lease names.
 
         :raises ServerError: if the server did not answer
         """
-        if not connection:
-            return False
+        return await self._connection() != self._named
+
+    async def gone(self, connections: Collection[int]) -> set[int]:
+        """Tell which of the connections are closed. Where `CLIENT` is not permitted: none.
+
+        :raises ServerError: if the server did not answer
+        """
+        asked = {connection for connection in connections if connection}
+        if not asked:
+            return set()
         try:
-            return not await scripts.command(self._anchor, "CLIENT LIST", "ID", connection)
+            listed = await scripts.command(self._anchor, "CLIENT LIST", "ID", *asked)
         except ServerRefused:
-            return False
+            return set()
+        return asked - {int(client["id"]) for client in listed}
 
     async def _connection(self) -> int:
         try:

@@ -15,12 +15,14 @@ from typing import Any
 
 from delayq.errors import InvalidMessage, MalformedEntry
 
+MAX_FIELDS = 64
 MAX_ID_BYTES = 128
 MAX_KEY_BYTES = 256
 MAX_BODY_BYTES = 1_048_576
 MAX_HEADERS_BYTES = 16_384
 MAX_DELAY_MS = 100 * 366 * 86_400_000
 """A hundred years: beyond that a delay is a mistake."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +78,11 @@ def when(delay: timedelta | float | None, deliver_at: datetime | None) -> str:
             raise InvalidMessage("delay, deliver_at: give one of them, not both")
         if deliver_at.tzinfo is None:
             raise InvalidMessage("deliver_at: a datetime with a timezone is needed")
-        return str(max(0, round(deliver_at.astimezone(UTC).timestamp() * 1000)))
+        return str(max(0, _ms(deliver_at - _EPOCH)))
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else (delay or 0)
     if not 0 <= seconds * 1000 <= MAX_DELAY_MS:
         raise InvalidMessage(f"delay: 0 s to {MAX_DELAY_MS // 1000} s (got {seconds})")
-    return f"+{round(seconds * 1000)}"
+    return f"+{_ms(timedelta(seconds=seconds))}"
 
 
 def encode_fields(
@@ -114,10 +116,12 @@ def decode_entry(entry: str, fields: Sequence[str], delivered: int) -> Message:
 
     :raises MalformedEntry: if it has no `body` of JSON, or another field is not what it should be
     """
+    if len(fields) > 2 * MAX_FIELDS:
+        raise MalformedEntry(f"entry {entry}: {len(fields) // 2} fields, the limit is {MAX_FIELDS}")
     values = dict(zip(fields[::2], fields[1::2], strict=True))
     try:
-        raw_body = values["body"]
-        raw_body.encode()  # a lone surrogate stands for bytes that are no UTF-8
+        # Bytes that are no UTF-8 stand there as lone surrogates, and are refused here.
+        raw_body = _within("body", values["body"], MAX_BODY_BYTES)
         due_ms = int(values.get("due") or entry.partition("-")[0])
         return Message(
             id=values.get("id") or entry,
@@ -158,6 +162,11 @@ def with_body(fields: Sequence[str], body: object) -> list[str]:
     encoded = _json("body", body, MAX_BODY_BYTES)
     pairs = zip(fields[::2], fields[1::2], strict=True)
     return [part for name, old in pairs for part in (name, encoded if name == "body" else old)]
+
+
+def _ms(duration: timedelta) -> int:
+    """Count ms, rounded up: rounded down, a message would be early."""
+    return -(-duration // timedelta(milliseconds=1))
 
 
 def _json(name: str, value: object, max_bytes: int) -> str:

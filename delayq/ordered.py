@@ -28,11 +28,12 @@ class Ordered(Service):
             self._settled_at = mono_s()
             if not batch.deliveries and batch.last_id:
                 await self._pause(lambda: self.work.bell.wait(IDLE_S, batch.last_id))  # noqa: B023
-            for delivery in batch.deliveries:
+            for at, delivery in enumerate(batch.deliveries):
                 if self._unacked and mono_s() - self._settled_at > SETTLE_S:
                     await self._flush()
                     self._settled_at = mono_s()
-                if self._stopping:
+                # The first of a batch may be at its last delivery, which none could repeat.
+                if self._stopping and at > 0:
                     break
                 await self._settle(delivery)
         await self._flush()
@@ -61,6 +62,5 @@ class Ordered(Service):
         await self._pause(lambda: anyio.sleep(delay_ms / 1000))
         if self._stopping:
             return None
-        pending = self.work.pending
-        again = await self.term.fenced("fetch", lambda lease: pending.redeliver(lease, [entry]))
+        again = await self._redeliver([entry])
         return again[0] if again else None

@@ -12,7 +12,7 @@ from delayq import scripts
 from delayq.errors import MalformedEntry, ScriptFailed
 from delayq.keys import GROUP
 from delayq.lease import Lease
-from delayq.message import Delivery, decode_entry
+from delayq.message import Delivery, decode_entry, new_id
 from delayq.queue import Queue
 
 RECLAIM_LIMIT = 256
@@ -67,27 +67,32 @@ class Pending:
                 raise
 
     async def fetch(
-        self, lease: Lease, start: str, count: int, acks: Collection[str] = ()
+        self, lease: Lease, start: str, count: int, acks: Collection[str] = (), call: str = ""
     ) -> Batch:
         """Acknowledge `acks`, and deliver `count` messages at most: pending from `start`, then new.
 
         In an ordered queue pending means pending for anyone, else for the holder of `lease`.
+
+        :param call: an id of this call; made again with the same one, it counts no delivery twice
 
         :raises LeaseLost: if the lease is over; nothing changed
         :raises GroupMissing: if foreign hands took the stream or its group away
         """
         scope = "" if self._queue.ordering == "strict" else lease.holder
         last = self._queue.retry.max_deliveries or 0
-        args = [lease.holder, scope, start, count, last, *acks]
-        last_id, _gone, *entries = await self._run("fetch", lease, args)
+        args = [lease.holder, scope, start, count, last, call or new_id(), *acks]
+        last_id, *entries = await self._run("fetch", lease, args)
         return Batch([_delivered(entry) for entry in entries], last_id)
 
-    async def redeliver(self, lease: Lease, entries: Sequence[str]) -> list[Delivery | Malformed]:
+    async def redeliver(
+        self, lease: Lease, entries: Sequence[str], call: str = ""
+    ) -> list[Delivery | Malformed]:
         """Deliver again messages that are pending for the holder of `lease`, and count it.
 
+        :param call: as for `fetch`
         :raises LeaseLost: if the lease is over; nothing changed
         """
-        delivered = await self._run("redeliver", lease, [lease.holder, *entries])
+        delivered = await self._run("redeliver", lease, [lease.holder, call or new_id(), *entries])
         return [_delivered(entry) for entry in delivered]
 
     async def ack(self, lease: Lease, entries: Collection[str]) -> int:
@@ -117,7 +122,8 @@ class Pending:
         :return: False if it is gone, as after a first try
         :raises LeaseLost: if the lease is over; nothing changed
         """
-        args = [entry, deliveries, reason, error[:MAX_ERROR_CHARS]]
+        said = error[:MAX_ERROR_CHARS].encode(errors="backslashreplace").decode()
+        args = [entry, deliveries, reason, said]
         return bool(await self._run("dead_letter", lease, args, self._queue.keys.dead))
 
     async def reclaim(self, lease: Lease, start: str, limit: int = RECLAIM_LIMIT) -> Reclaimed:
@@ -129,16 +135,27 @@ class Pending:
         next_start, deleted, *owners = answer
         return Reclaimed(next_start or None, owners, tuple(deleted))
 
-    async def inherit(self, lease: Lease, source: str, *, gone: bool) -> list[str]:
+    async def inherit(self, lease: Lease, source: str, gone: int) -> int:
         """Claim messages that are pending for `source`, a competing consumer that is dead.
 
-        :param gone: its connection was seen to be closed, so its lease need not be over
-        :return: the stream ids claimed, 256 at most; none if it lives
+        :param gone: its connection, seen to be closed, so its lease need not be over; or 0
+        :return: how many were claimed: fewer than 256, and there are no more; -1 if it lives
         :raises LeaseLost: if the lease is over; nothing changed
         """
         name, _, epoch = source.rpartition("@")
-        args = [lease.holder, source, epoch, int(gone), RECLAIM_LIMIT]
-        return list(await self._run("inherit", lease, args, self._queue.keys.lease(name)))
+        args = [lease.holder, source, epoch, gone, RECLAIM_LIMIT]
+        return int(await self._run("inherit", lease, args, self._queue.keys.lease(name)))
+
+    async def owned(self, lease: Lease, start: str, count: int) -> list[str]:
+        """Tell the stream ids of what is pending for the holder of `lease` before `start`.
+
+        :raises ServerError: if the server did not answer, or refused
+        """
+        if start == "-":
+            return []
+        words = ("XPENDING", self._queue.keys.stream, GROUP, "-", start.removeprefix("("), count)
+        rows = await scripts.command(self._queue.client, *words, lease.holder, parse_detail=True)
+        return [row["message_id"] for row in rows]
 
     async def others(self, lease: Lease) -> dict[str, int]:
         """Tell for the other consumers of the group the connection they die with; 0 for none.

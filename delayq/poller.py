@@ -10,6 +10,7 @@ import anyio
 
 from delayq.bell import Bell
 from delayq.connection import Server, outlast
+from delayq.errors import alone
 from delayq.events import Corrected, CorrectionFailed, Observer, Promoted, unobserved
 from delayq.queue import OnDue, Queue
 from delayq.schedule import Schedule, Scheduled
@@ -38,6 +39,12 @@ class Poller:
 
         :raises ServerError: if the server refuses; while it is merely away, this waits for it
         """
+        try:
+            await self._run()
+        except ExceptionGroup as errors:
+            raise alone(errors) from None
+
+    async def _run(self) -> None:
         async with AsyncExitStack() as opened:
             client = await opened.enter_async_context(self._server.client(self.name))
             reader = await opened.enter_async_context(self._server.client(self.name))

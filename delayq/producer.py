@@ -13,7 +13,10 @@ from delayq.queue import Queue
 
 
 class Producer:
-    """Publishes bodies. While the server is away, or full, it waits, and loses and doubles none."""
+    """Publishes bodies. While the server is away, or full, it waits, and loses none.
+
+    None is doubled either, unless a reply is lost and the server then away for over a minute.
+    """
 
     def __init__(
         self,

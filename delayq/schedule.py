@@ -61,12 +61,16 @@ class Schedule:
         """
         keys = [self._queue.keys.schedule, self._queue.keys.bodies]
         wait_ms, *rows = await self._run("due", keys, [_or_server(now_ms), PROMOTE_LIMIT])
-        try:
-            due = [_scheduled(*rows[at : at + 3]) for at in range(0, len(rows), 3)]
-        except MalformedEntry:
-            # promote.lua knows where to put it; what is due beside it moves too, uncorrected.
-            await self.promote(now_ms)
-            return [], 0.0
+        due: list[Scheduled] = []
+        malformed: list[object] = []
+        for at in range(0, len(rows), 3):
+            member, due_ms, packed = rows[at : at + 3]
+            try:
+                due.append(_scheduled(member, due_ms, packed))
+            except MalformedEntry:
+                malformed += [member, due_ms, 0]
+        if malformed:
+            await self._promote_as(malformed)
         return due, _seconds(wait_ms)
 
     async def promote_as(self, corrected: Sequence[Scheduled]) -> list[bool]:
@@ -75,12 +79,16 @@ class Schedule:
         :return: for each, whether it was moved
         :raises ServerError: if the server did not answer, or refused
         """
-        k = self._queue.keys
         args: list[object] = []
         for message in corrected:
             args += [message.member, message.due_ms, len(message.fields), *message.fields]
-        keys = [k.stream, k.schedule, k.bodies, k.arrival]
-        return [bool(moved) for moved in await self._run("promote_as", keys, args)]
+        return [bool(moved) for moved in await self._promote_as(args)]
+
+    async def _promote_as(self, args: list[object]) -> list[int]:
+        k = self._queue.keys
+        keys = [k.stream, k.schedule, k.bodies, k.arrival, k.dead]
+        moved: list[int] = await self._run("promote_as", keys, args)
+        return moved
 
     async def _run(self, name: str, keys: list[str], args: list[object]) -> Any:
         return await scripts.run(self._queue.client, name, keys, args)

@@ -25,7 +25,7 @@ from delayq.errors import (
 )
 
 PRELUDE = "prelude"
-MAX_ERROR_CHARS = 500
+_SAID_CHARS = 500
 
 
 def _load() -> dict[str, str]:
@@ -48,7 +48,7 @@ _KINDS: dict[type[Exception], type[DelayqError]] = {
 # What redis-py has no class for keeps its first word, in a script before Redis 7 further inside.
 _WORDS = re.compile(
     r"\b(LEASELOST|NOGROUP|WRONGKEY|OOM|READONLY|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN"
-    r"|NOPERM|NOAUTH|WRONGPASS|MISCONF|NOREPLICAS)\b"
+    r"|NOPERM|ACL failure|NOAUTH|WRONGPASS|MISCONF|NOREPLICAS)\b"
 )
 _ERRORS: dict[str, type[DelayqError]] = {
     "LEASELOST": LeaseLost,
@@ -56,6 +56,7 @@ _ERRORS: dict[str, type[DelayqError]] = {
     "OOM": ServerOutOfMemory,
     "READONLY": ServerReadOnly,
     "NOPERM": ServerRefused,
+    "ACL failure": ServerRefused,
     "NOAUTH": ServerRefused,
     "WRONGPASS": ServerRefused,
 } | dict.fromkeys(
@@ -82,22 +83,24 @@ async def run(client: Redis, name: str, keys: Sequence[str], args: Sequence[obje
         raise translated(error) from error
 
 
-async def command(client: Redis, *words: object) -> Any:
+async def command(client: Redis, *words: object, **parsing: bool) -> Any:
     """Run one command that changes nothing which a repeat would change again.
+
+    :param parsing: options for the parsers of redis-py
 
     :raises ServerUnreachable: if no answer came
     :raises ServerError: if the server refused it
     """
     execute: Any = client.execute_command
     try:
-        return await execute(*words)
+        return await execute(*words, **parsing)
     except (redis_errors.RedisError, OSError) as error:
         raise translated(error) from error
 
 
 def translated(error: Exception) -> DelayqError:
     """Return the error of ours that says what `error` of redis-py means."""
-    text = str(error)[:MAX_ERROR_CHARS] or type(error).__name__
+    text = str(error)[:_SAID_CHARS] or type(error).__name__
     for theirs, ours in _KINDS.items():
         # What fails while a connection is made comes wrapped.
         if isinstance(error, theirs) or isinstance(error.__cause__, theirs):

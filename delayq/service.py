@@ -9,12 +9,14 @@ from delayq.bell import Bell
 from delayq.errors import GroupMissing
 from delayq.events import Acked, DeadLettered, Observer, Retried
 from delayq.handling import Context, Handler, outcome_of
-from delayq.message import Delivery
+from delayq.message import Delivery, new_id
 from delayq.pending import Batch, Malformed, Pending
 from delayq.retry import DeadLetter, Retry, RetryPolicy
 from delayq.term import Term
 
-IDLE_S = 2.0
+MAX_ACKS = 1_000
+"""Messages acknowledged by one script at most."""
+IDLE_S = 5.0
 """Bounds the wait for the doorbell, which is a hint."""
 
 
@@ -55,32 +57,40 @@ class Service:
 
     async def _fetch(self, count: int) -> Batch:
         """Acknowledge what was handled and fetch what comes next, in one round trip."""
-        pending, acked = self.work.pending, self._unacked
-        self._unacked = []
+        pending, call = self.work.pending, new_id()
+        acked, self._unacked = self._unacked[:MAX_ACKS], self._unacked[MAX_ACKS:]
         entries = [entry for entry, _ in acked]
         try:
             batch = await self.term.fenced(
                 "acknowledge and fetch" if acked else "fetch",
-                lambda lease: pending.fetch(lease, self._start, count, entries),
+                lambda lease: pending.fetch(lease, self._start, count, entries, call),
             )
         except GroupMissing:
             # Foreign hands took the stream or its group away: begin again with what is left.
             await self.term.fenced("create the group", lambda _: pending.ensure_group())
             self._start = "-"
-            return Batch([])
+            batch = Batch([])
         self._report_acked(acked)
         if batch.deliveries:
             self._start = "(" + batch.deliveries[-1].entry
         return batch
 
+    async def _redeliver(self, entries: list[str]) -> list[Delivery | Malformed]:
+        pending, call = self.work.pending, new_id()
+        return await self.term.fenced(
+            "fetch", lambda lease: pending.redeliver(lease, entries, call)
+        )
+
     async def _flush(self) -> None:
-        if self._unacked:
-            acked, self._unacked = self._unacked, []
-            entries = [entry for entry, _ in acked]
-            await self.term.fenced(
-                "acknowledge", lambda lease: self.work.pending.ack(lease, entries)
-            )
+        """Acknowledge what was handled."""
+        while self._unacked:
+            acked, self._unacked = self._unacked[:MAX_ACKS], self._unacked[MAX_ACKS:]
+            await self._acknowledge([entry for entry, _ in acked])
             self._report_acked(acked)
+
+    async def _acknowledge(self, entries: list[str]) -> None:
+        pending = self.work.pending
+        await self.term.fenced("acknowledge", lambda lease: pending.ack(lease, entries))
 
     def _report_acked(self, acked: list[tuple[str, str]]) -> None:
         if acked:

@@ -3,18 +3,19 @@
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
 import anyio
 from anyio.abc import TaskGroup
 
 from delayq.clock import mono_s
-from delayq.errors import DelayqError
+from delayq.errors import DelayqError, alone
 from delayq.events import Ended, Observer, Spawned, Stalled, unobserved
 
 _BACKOFF_S = (0.1, 10.0)
 _STEADY_S = 30.0
-"""A role that ran this long before it crashed is restarted without delay."""
+"""A role that ran this long before it crashed is restarted as if it were its first crash."""
 
 
 class Role(Protocol):
@@ -65,13 +66,25 @@ class Supervisor:
         await self._tasks.__aenter__()
         return self
 
-    async def __aexit__(self, *exc_info: object) -> bool | None:
-        """Stop all roles; where the body failed, kill them."""
-        if exc_info[0] is None:
-            await self.stop_all()
-        else:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        """Stop all roles; where the body failed, or this is cancelled, kill them."""
+        failure: BaseException | None = None
+        if kind is None:
+            try:
+                await self.stop_all()
+            except BaseException as stopping_failed:  # noqa: BLE001 - raised below, when all is closed
+                failure = stopping_failed
+        if error or failure:
             self._tasks.cancel_scope.cancel()
-        return await self._tasks.__aexit__(*exc_info)  # type: ignore[arg-type]
+        closed = await self._tasks.__aexit__(kind, error, traceback)
+        if failure:
+            raise failure
+        return closed
 
     def spawn(self, name: str, make: Callable[[], Role]) -> None:
         """Start the role that `make` makes, as `name`; a restart makes it anew.
@@ -133,6 +146,12 @@ class Supervisor:
                     stopping.start_soon(self.stop, member.name)
 
     async def _run(self, member: _Member) -> None:
+        try:
+            await self._keep_running(member)
+        finally:
+            member.done.set()
+
+    async def _keep_running(self, member: _Member) -> None:
         delay_s, longest_s = _BACKOFF_S
         while True:
             began = mono_s()
@@ -156,13 +175,11 @@ class Supervisor:
             member.scope, member.rest = anyio.CancelScope(), anyio.CancelScope()
             member.role = member.make()
             self._observe(Spawned(member.name))
-        member.done.set()
 
 
 def described(error: BaseException) -> str:
     """Say in a line what went wrong, looking into groups."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    error = alone(error)
     said = str(error) or "no message"
     return said if isinstance(error, DelayqError) else f"{type(error).__name__}: {said}"
 

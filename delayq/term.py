@@ -13,6 +13,9 @@ from delayq.lease import Lease, LeaseStore
 
 T = TypeVar("T")
 
+CHECK_S = 1.0
+"""How often a holder looks whether it still has the connection that its lease names."""
+
 
 class Term:
     """Renews a lease while it is served, and ends the service when trust in it ends."""
@@ -82,15 +85,19 @@ class Term:
             await anyio.sleep(left_s)
 
     async def _keep(self) -> None:
+        renewed_at, period_s = mono_s(), self.lease.ttl_s / 3
         while True:
-            with anyio.move_on_after(self.lease.ttl_s / 3):
+            with anyio.move_on_after(min(CHECK_S, period_s)):
                 await self._renew_now.wait()
             self._renew_now = anyio.Event()
             if self._thaws_at > mono_s():
                 await self._thaw()
                 continue
-            self.lease = await self.fenced("renew", self._store.renew)
-            self._scope.deadline = max(self.lease.trusted_until, self._thaws_at)
+            moved = await self.fenced("renew", lambda _: self._store.moved())
+            if moved or mono_s() - renewed_at >= period_s * 0.9:
+                self.lease = await self.fenced("renew", self._store.renew)
+                self._scope.deadline = max(self.lease.trusted_until, self._thaws_at)
+                renewed_at = mono_s()
 
     def _seen(self, event: Event) -> None:
         # After an outage the connection is a new one: name it before a standby looks.

@@ -1,6 +1,6 @@
 """Roles for tests, with a tape that tests wait on and a handler that tests hold."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 
 from delayq import Consumer, Context, Poller, Queue, Server, Supervisor
-from delayq.events import Acked, DeadLettered, TookOver
+from delayq.events import Acked, DeadLettered, Ended, TookOver
 from delayq.tape import Tape
 
 
@@ -32,6 +32,8 @@ class Troupe:
     """Bodies whose handler waits until the test sets the event."""
     failing: dict[Any, list[Exception]] = field(default_factory=dict)
     """Bodies whose handler raises these, one each time, before it succeeds."""
+    doing: dict[Any, list[Callable[[], Awaitable[None]]]] = field(default_factory=dict)
+    """Bodies whose handler does these, one each time."""
     begun: anyio.Event = field(default_factory=anyio.Event)
 
     async def handle(self, body: Any, context: Context) -> None:
@@ -40,6 +42,8 @@ class Troupe:
         self.begun = anyio.Event()
         if body in self.held:
             await self.held[body].wait()
+        if self.doing.get(body):
+            await self.doing[body].pop(0)()
         if self.failing.get(body):
             raise self.failing[body].pop(0)
 
@@ -86,3 +90,5 @@ async def troupe(server: Server, queue: Queue) -> AsyncIterator[Troupe]:
     with anyio.fail_after(60):
         async with Supervisor(tape, grace_s=5) as supervisor:
             yield Troupe(server, queue, supervisor, tape)
+    crashed = [event.error for event in tape.of(Ended) if event.how == "crashed"]
+    assert not crashed

@@ -6,7 +6,16 @@ import anyio
 import pytest
 
 from delayq import Queue, RetryLater, RetryPolicy, Server
-from delayq.events import DeadLettered, Inherited, LeaseEnded, Refused, Retried, StoodBy
+from delayq.events import (
+    Acked,
+    DeadLettered,
+    Ended,
+    Inherited,
+    LeaseEnded,
+    Refused,
+    Retried,
+    StoodBy,
+)
 from delayq.keys import GROUP
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.roles import troupe
@@ -125,6 +134,41 @@ async def test_an_heir_that_is_far_ahead_handles_what_it_inherits(
         t.held["first"].set()
         await t.settled(2)
         assert t.bodies == ["first", "second", "first"]
+
+
+async def test_a_very_long_inheritance_is_handled_once_and_acknowledged_on_the_way(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        await client.xgroup_create(KEYS.stream, GROUP, "0", mkstream=True)
+        async with client.pipeline(transaction=False) as pipe:
+            for number in range(9_000):
+                pipe.xadd(KEYS.stream, {"body": str(number)})
+            pipe.xreadgroup(GROUP, "dead@1", {KEYS.stream: ">"}, count=9_000)
+            pipe.xadd(KEYS.stream, {"body": "9000"})
+            await pipe.execute()
+        await t.active("c1", concurrency=100)
+        await t.settled(9_001)
+        assert sorted(t.bodies) == list(range(9_001))
+        assert len(t.tape.of(Acked)) > 9
+        assert not t.tape.of(Ended)
+
+
+async def test_a_stop_acknowledges_what_is_handled_before_the_longest_handler_ends(
+    server: Server, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        t.held = {number: anyio.Event() for number in range(3)}
+        await publish(queue, *range(3))
+        await t.active("c1")
+        await t.begins(2)
+        async with anyio.create_task_group() as stopping:
+            stopping.start_soon(t.supervisor.stop, "c1")
+            await anyio.wait_all_tasks_blocked()
+            t.held[0].set()
+            t.held[1].set()
+            await t.settled(2)
+            t.held[2].set()
 
 
 async def test_a_long_handler_keeps_its_message_while_its_consumer_renews(

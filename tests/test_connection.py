@@ -10,7 +10,16 @@ import anyio
 import anyio.abc
 import pytest
 
-from delayq import Server, ServerUnreachable, check, connection, embedded
+from delayq import (
+    Consumer,
+    Poller,
+    Queue,
+    Server,
+    ServerUnreachable,
+    check,
+    connection,
+    embedded,
+)
 from delayq.errors import ServerMissing, ServerReadOnly, ServerRefused, ServerTooOld
 from delayq.scripts import command
 from tests.conftest import Client
@@ -41,7 +50,7 @@ async def test_an_eviction_policy_is_warned_of(server: Server, client: Client) -
 
 async def test_a_server_that_is_away_is_named_without_its_password() -> None:
     with pytest.raises(ServerUnreachable, match=r"redis://me:\*\*\*@127.0.0.1:1/0"):
-        await check(Server("redis://me:secret@127.0.0.1:1/0"))
+        await check(Server("redis://me:se:cr@et@127.0.0.1:1/0"))
 
 
 async def test_a_lost_reply_is_told_and_nothing_is_sent_again_unasked(tmp_path: Path) -> None:
@@ -132,6 +141,23 @@ async def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(ServerUnreachable, match="did not start"):
         async with embedded(tmp_path, ["--maxmemory", "nonsense"]):
             raise AssertionError
+
+
+async def test_a_folder_is_served_once(tmp_path: Path) -> None:
+    async with embedded(tmp_path):
+        with pytest.raises(ServerMissing, match="a server is running"):
+            async with embedded(tmp_path):
+                raise AssertionError
+
+
+async def test_a_consumer_that_is_refused_says_so(server: Server, queue: Queue) -> None:
+    async def handle(_body: object, _context: object) -> None:
+        raise NotImplementedError
+
+    refusing = Server(f"{server.url}?username=nobody&password=wrong")
+    for role in (Consumer(refusing, queue, handle, name="c1"), Poller(refusing, queue)):
+        with pytest.raises(ServerRefused):
+            await role.run()
 
 
 async def test_a_folder_that_cannot_be_one_is_told(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import anyio
 import pytest
 
-from delayq import LeaseLost, Server
+from delayq import LeaseLost, Server, ServerUnreachable
 from delayq.keys import GROUP
 from delayq.lease import Held, Lease, LeaseStore
 from delayq.pending import Pending
@@ -56,12 +56,21 @@ async def test_an_epoch_is_above_the_last_even_if_the_clock_went_back(
     assert taken.epoch == 10**14 + 1
 
 
-async def test_a_takeover_needs_the_epoch_that_was_seen(client: Client, lease: Lease) -> None:
-    assert isinstance(await other(client).acquire(KEY, lease.epoch - 1), Held)
-    taken = await other(client).acquire(KEY, lease.epoch)
+def dead(client_id: int, epoch: int) -> Held:
+    return Held("whoever", epoch, client_id, 1.0)
+
+
+async def test_a_takeover_needs_the_epoch_and_the_connection_that_were_seen(
+    client: Client, lease: Lease
+) -> None:
+    connection = await client.client_id()
+    for wrong in (dead(connection, lease.epoch - 1), dead(connection + 1, lease.epoch)):
+        assert isinstance(await other(client).acquire(KEY, wrong), Held)
+    taken = await other(client).acquire(KEY, dead(connection, lease.epoch))
     assert isinstance(taken, Lease)
     assert taken.epoch > lease.epoch
-    assert isinstance(await other(client, "c3").acquire(KEY, lease.epoch), Held)
+    again = await other(client, "c3").acquire(KEY, dead(connection, lease.epoch))
+    assert isinstance(again, Held)
 
 
 async def test_a_renewal_does_not_make_an_expired_lease_again(
@@ -83,6 +92,19 @@ async def test_a_renewal_extends_and_names_the_connection(
     assert await client.pttl(KEY) > 9_000
     assert renewed.trusted_until > lease.trusted_until
     assert await client.hget(KEY, "connection") == str(connection)
+
+
+async def test_a_holder_notices_that_its_connection_is_another(
+    server: Server, client: Client
+) -> None:
+    async with server.client(one_connection=True) as anchor:
+        store = LeaseStore(anchor, KEYS, "c1", 10)
+        await store.acquire(KEY)
+        assert not await store.moved()
+        await client.client_kill_filter(_id=str(await anchor.client_id()))
+        with pytest.raises(ServerUnreachable):
+            await store.moved()
+        assert await store.moved()
 
 
 async def test_trust_ends_before_the_server_lets_go(lease: Lease) -> None:
@@ -113,7 +135,7 @@ async def test_a_release_keeps_a_consumer_that_has_something_pending(
 async def test_a_release_by_an_older_epoch_changes_nothing(
     client: Client, store: LeaseStore, lease: Lease
 ) -> None:
-    taken = await other(client).acquire(KEY, lease.epoch)
+    taken = await other(client).acquire(KEY, dead(await client.client_id(), lease.epoch))
     assert isinstance(taken, Lease)
     assert not await store.release(lease)
     assert await client.hget(KEY, "holder") == taken.holder
@@ -122,9 +144,9 @@ async def test_a_release_by_an_older_epoch_changes_nothing(
 async def test_a_closed_connection_is_gone(server: Server, store: LeaseStore) -> None:
     async with server.client() as doomed:
         connection = await doomed.client_id()
-        assert not await store.gone(connection)
+        assert await store.gone([connection]) == set()
     with anyio.fail_after(5):
-        while not await store.gone(connection):
+        while await store.gone([connection, 0]) != {connection}:
             pass
 
 
@@ -136,7 +158,7 @@ async def test_where_client_is_not_permitted_expiry_alone_decides(
     async with Server(f"{server.url}?username=plain&password=pw").client() as limited:
         store = LeaseStore(limited, KEYS, "c2", 10)
         assert isinstance(await store.acquire(KEY), Held)
-        assert not await store.gone(lease.epoch)
+        assert await store.gone([lease.epoch]) == set()
 
 
 async def test_of_those_that_start_at_one_instant_one_is_active(

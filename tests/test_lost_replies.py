@@ -4,6 +4,7 @@ from pathlib import Path
 
 from delayq import Poller, Producer, Queue, RetryLater, Server
 from delayq.events import Published
+from delayq.keys import GROUP
 from delayq.tape import Tape
 from tests.conftest import Client, MakeQueue
 from tests.proxy import losing
@@ -37,7 +38,7 @@ async def test_an_ordered_consumer_whose_replies_are_lost_skips_and_reorders_not
 
 
 async def test_competing_consumers_whose_replies_are_lost_keep_every_message(
-    real_server: RealServer, server: Server, client: Client, make_queue: MakeQueue, tmp_path: Path
+    real_server: RealServer, server: Server, make_queue: MakeQueue, tmp_path: Path
 ) -> None:
     queue = make_queue("none")
     async with losing(real_server.socket, tmp_path / "s", every=4) as proxy:
@@ -46,9 +47,25 @@ async def test_competing_consumers_whose_replies_are_lost_keep_every_message(
             t.failing = {number: [RetryLater(1)] for number in range(0, 200, 10)}
             t.poller()
             t.consumer("c1", batch=7)
-            while await client.xlen(queue.keys.stream) or await client.exists(queue.keys.schedule):
-                pass
+            await t.settled(200)
             assert sorted(t.bodies) == sorted([*range(200), *range(0, 200, 10)])
+        assert proxy.lost >= 5
+
+
+async def test_an_heir_whose_replies_are_lost_keeps_every_message(
+    real_server: RealServer, client: Client, make_queue: MakeQueue, tmp_path: Path
+) -> None:
+    queue = make_queue("none")
+    await client.xgroup_create(queue.keys.stream, GROUP, "0", mkstream=True)
+    for number in range(40):
+        await client.xadd(queue.keys.stream, {"body": str(number)})
+    await client.xreadgroup(GROUP, "dead@1", {queue.keys.stream: ">"}, count=30)
+    async with losing(real_server.socket, tmp_path / "s", every=2) as proxy:
+        async with troupe(Server(f"unix://{tmp_path}/s"), queue) as t:
+            t.consumer("c1", batch=7)
+            await t.settled(40)
+            assert sorted(t.bodies) == list(range(40))
+            assert {handled.deliveries for handled in t.handled} == {1, 2}
         assert proxy.lost >= 5
 
 

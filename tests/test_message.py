@@ -58,6 +58,8 @@ def test_a_foreign_entry_with_only_a_body_is_a_message() -> None:
         ["body", "1", "headers", "[]"],
         ["body", "1", "headers", '{"a":1}'],
         ["body", "[" * 100_000],
+        ["body", '"' + "x" * MAX_BODY_BYTES + '"'],
+        ["body", "1"] * 65,
     ],
 )
 def test_what_is_no_message_is_malformed(fields: list[str]) -> None:
@@ -103,6 +105,8 @@ def test_a_delay_out_of_range_is_refused(delay: timedelta | float) -> None:
 def test_due_times_are_relative_to_the_servers_now_or_absolute() -> None:
     assert when(None, None) == "+0"
     assert when(1.5, None) == "+1500"
+    assert when(0.0004, None) == "+1"
+    assert when(None, datetime(2030, 1, 1, 0, 0, 0, 1, tzinfo=UTC)) == "1893456000001"
     assert when(timedelta(days=3650), None) == "+315360000000"
     assert when(None, datetime(2030, 1, 1, tzinfo=UTC)) == "1893456000000"
     with pytest.raises(InvalidMessage, match="timezone"):

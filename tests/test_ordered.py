@@ -1,5 +1,6 @@
 """The ordered consumer: active, standby, failover."""
 
+import asyncio
 import time
 from collections import Counter
 
@@ -20,7 +21,7 @@ from delayq.events import (
 from delayq.keys import GROUP
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.roles import troupe
-from tests.state import dump, messages, owners
+from tests.state import messages, owners
 
 
 async def publish(queue: Queue, *bodies: object) -> None:
@@ -319,18 +320,112 @@ async def test_a_consumer_that_stands_by_stops_at_once(server: Server, queue: Qu
         assert t.tape.of(Ended, "c2")[0].how == "stopped"
 
 
-async def test_a_lone_consumer_that_waits_changes_nothing(
+async def test_a_message_that_is_handled_leaves_no_key_behind(
     server: Server, client: Client, queue: Queue
 ) -> None:
     async with troupe(server, queue) as t:
         await t.active("c1")
-        before = await dump(client)
+        before = set(await client.keys("*"))
         await publish(queue, 1)
         await t.settled(1)
-        after = await dump(client)
-        assert {k: v for k, v in after.items() if k not in (KEYS.recent, KEYS.stream)} == {
-            k: v for k, v in before.items() if k != KEYS.stream
-        }
+        assert set(await client.keys("*")) - before == {KEYS.recent}
+        assert await client.pttl(KEYS.recent) > 0
+
+
+async def cancelled_task() -> None:
+    task = asyncio.ensure_future(anyio.sleep_forever())
+    task.cancel()
+    await task
+
+
+async def test_a_handler_that_waits_for_a_cancelled_task_has_failed_and_no_more(
+    server: Server, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        t.doing[1] = [cancelled_task]
+        await publish(queue, 0, 1, 2)
+        await t.active("c1")
+        await t.settled(3)
+        assert t.bodies == [0, 1, 1, 2]
+        assert "cancelled from inside" in t.tape.of(Retried)[0].error
+
+
+async def test_an_error_that_cannot_be_encoded_is_kept_all_the_same(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        t.failing["\ud800"] = [Reject("bad \ud800")]
+        await client.xadd(KEYS.stream, {"body": '"\\ud800"'})
+        await t.active("c1")
+        await t.settled(1)
+        [(_, fields)] = await client.xrange(KEYS.dead)
+        assert fields["error"] == "bad \\ud800"
+
+
+async def test_a_group_destroyed_while_a_handler_runs_ends_nothing(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        t.held[0] = anyio.Event()
+        t.failing[0] = [ValueError("no")]
+        await publish(queue, 0)
+        await t.active("c1")
+        await t.begins(0)
+        await client.xgroup_destroy(KEYS.stream, GROUP)
+        t.held[0].set()
+        await publish(queue, 1)
+        await t.settled(2)
+        assert not t.tape.of(Ended)
+
+
+async def paused(client: Client, *commands: tuple[object, ...]) -> None:
+    """Run commands, and have the server answer nobody for a while after them."""
+    async with client.pipeline(transaction=True) as pipe:
+        for command in commands:
+            pipe.execute_command(*command)
+        pipe.execute_command("CLIENT", "PAUSE", 300)
+        await pipe.execute()
+    await anyio.wait_all_tasks_blocked()
+
+
+async def test_a_message_fetched_during_a_stop_is_handled_if_it_was_its_last_delivery(
+    server: Server, client: Client, make_queue: MakeQueue
+) -> None:
+    queue = make_queue(retry=RetryPolicy(max_deliveries=1))
+    async with troupe(server, queue) as t:
+        await t.active("c1")
+        await anyio.wait_all_tasks_blocked()
+        await paused(client, ("XADD", KEYS.stream, "*", "body", "1"))
+        await t.supervisor.stop("c1")
+        await t.active("c2")
+        await client.xadd(KEYS.stream, {"body": "2"})
+        await t.settled(2)
+        assert t.bodies == [1, 2]
+        assert not t.tape.of(DeadLettered)
+
+
+async def test_a_stop_while_the_lease_is_being_taken_leaves_none_behind(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        await t.active("c0")
+        await t.supervisor.stop("c0")
+        await paused(client)
+        t.consumer("c1")
+        await anyio.wait_all_tasks_blocked()
+        await t.supervisor.stop("c1")
+        assert not await client.exists(KEYS.lease())
+
+
+@pytest.mark.parametrize(
+    "options", [{"batch": 0}, {"batch": 1_001}, {"concurrency": 0}, {"lease_ttl_s": 0}]
+)
+async def test_numbers_that_cannot_work_are_refused(queue: Queue, options: dict[str, int]) -> None:
+    async def handle(_body: object, _context: object) -> None:
+        raise NotImplementedError
+
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Consumer(Server("unix:///none"), queue, handle, name="c1", **options)  # type: ignore[arg-type]
 
 
 async def test_a_name_that_cannot_stand_in_a_key_is_refused(queue: Queue) -> None:

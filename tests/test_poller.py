@@ -13,6 +13,7 @@ from delayq.events import (
     Promoted,
     Published,
     Recovered,
+    TookOver,
     Unreachable,
 )
 from delayq.poller import SAFETY_S
@@ -69,6 +70,8 @@ async def test_with_a_hook_a_malformed_scheduled_body_blocks_nothing(
         pass
     state = await messages(client)
     assert (state["ready"], state["dead"]) == (["a"], ["bad"])
+    [(_, fields)] = await client.xrange(KEYS.stream)
+    assert fields["body"] == '"A"', "its neighbour is corrected all the same"
 
 
 @pytest.mark.parametrize("hooked", [False, True])
@@ -196,6 +199,8 @@ async def test_roles_outlast_a_server_that_is_killed_and_lose_nothing() -> None:
                     await real.start()
                     await t.tape.until(Recovered, after=place)
                 await t.settled(170)
+                assert len(t.tape.of(TookOver)) == 1, "the holder lives: nobody takes over"
+                assert len(t.bodies) == 170, "nobody died: nothing is handled twice"
                 firsts = list(dict.fromkeys(t.bodies))
                 assert [body for body in firsts if isinstance(body, int)] == list(numbers)
                 assert len(firsts) == 170

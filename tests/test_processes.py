@@ -47,6 +47,7 @@ async def test_the_roles_of_the_delay_demo_in_three_terminals(
         producing = role("producer", "--messages", "60", "--interval-ms", "5")
         published = producing.wait()
         producing.close()
+        assert (published["ok"], producing.process.returncode) == (True, 0)
         keys = LaneKeys("delayq", "delay")
         while await client.exists(keys.schedule) or await client.xlen(keys.stream):
             pass

@@ -1,3 +1,4 @@
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -138,7 +139,12 @@ async def test_a_promotion_is_bounded(queue: Queue, schedule: Schedule) -> None:
     assert await schedule.promote(now_ms=FAR_MS) == (2, None)
 
 
-@pytest.mark.parametrize("packed", [None, "", "000000000001{", "000000000001[1", "000000000001{}"])
+TOO_MANY = "000000000001" + json.dumps(["body", "1"] * 5_000)
+
+
+@pytest.mark.parametrize(
+    "packed", [None, "", "000000000001{", "000000000001[1", "000000000001{}", TOO_MANY]
+)
 async def test_what_is_scheduled_and_no_message_goes_to_the_dead_stream(
     client: Client, queue: Queue, schedule: Schedule, packed: str | None
 ) -> None:
@@ -246,6 +252,45 @@ async def test_a_last_delivery_is_made_alone(queue: Queue, pending: Pending, lea
     first = (await pending.fetch(lease, "-", 10)).deliveries
     assert len(first) == 1
     assert await fetched(pending, lease, "(" + first[0].entry) == ["b"]
+
+
+async def test_a_call_made_again_counts_no_delivery_twice(
+    client: Client, queue: Queue, pending: Pending, lease: Lease
+) -> None:
+    await queue.publish(1, id="a")
+    entry = (await pending.fetch(lease, "-", 1, call="one")).deliveries[0].entry
+    for call, deliveries in (("one", 1), ("two", 2), ("two", 2)):
+        delivery = (await pending.fetch(lease, "-", 1, call=call)).deliveries[0]
+        assert isinstance(delivery, Delivery)
+        assert delivery.message.deliveries == deliveries
+    for call, deliveries in (("two", 2), ("three", 3), ("three", 3)):
+        delivery = (await pending.redeliver(lease, [entry], call=call))[0]
+        assert isinstance(delivery, Delivery)
+        assert delivery.message.deliveries == deliveries
+    [row] = await client.xpending_range(KEYS.stream, GROUP, "-", "+", 10)
+    assert row["times_delivered"] == 3
+
+
+async def test_a_deleted_entry_before_a_last_delivery_does_not_stay_pending(
+    client: Client, queue: Queue, pending: Pending, lease: Lease
+) -> None:
+    for name in "ab":
+        await queue.publish(1, id=name)
+    for _ in range(4):
+        batch = await pending.fetch(lease, "-", 2)
+    await client.xdel(KEYS.stream, batch.deliveries[0].entry)
+    assert await fetched(pending, lease) == ["b"]
+    assert len(await owners(client)) == 1
+
+
+async def test_an_entry_of_thousands_of_fields_blocks_nothing(
+    client: Client, pending: Pending, lease: Lease
+) -> None:
+    await client.xadd(KEYS.stream, {"body": "1"} | {f"f{n}": "x" for n in range(5_000)})
+    bad = (await pending.fetch(lease, "-", 1)).deliveries[0]
+    assert isinstance(bad, Malformed)
+    assert await pending.dead_letter(lease, bad.entry, 1, "malformed", bad.reason)
+    assert await owners(client) == {}
 
 
 async def test_pending_entries_that_foreign_hands_deleted_block_nothing(
@@ -357,14 +402,17 @@ async def test_reclaim_takes_everything_and_deletes_the_old_consumers(
 async def test_inherit_takes_from_the_dead_alone(
     client: Client, pending: Pending, lease: Lease
 ) -> None:
-    await client.hset(KEYS.lease("other"), mapping={"holder": "other@5", "epoch": "5"})
+    await client.hset(
+        KEYS.lease("other"), mapping={"holder": "other@5", "epoch": "5", "connection": "7"}
+    )
     for number in range(300):
         await client.xadd(KEYS.stream, {"body": str(number)})
     await client.xreadgroup(GROUP, "other@5", {KEYS.stream: ">"}, count=300)
-    assert await pending.inherit(lease, "other@5", gone=False) == []
-    assert len(await pending.inherit(lease, "other@5", gone=True)) == 256
+    assert await pending.inherit(lease, "other@5", 0) == -1
+    assert await pending.inherit(lease, "other@5", 8) == -1
+    assert await pending.inherit(lease, "other@5", 7) == 256
     assert not await client.exists(KEYS.lease("other"))
-    assert len(await pending.inherit(lease, "other@5", gone=False)) == 44
+    assert await pending.inherit(lease, "other@5", 0) == 44
     consumers = await client.xinfo_consumers(KEYS.stream, GROUP)
     assert [consumer["name"] for consumer in consumers] == [lease.holder]
 

@@ -10,7 +10,7 @@ from redis import exceptions
 from delayq import LeaseLost, Queue, ServerError, scripts
 from delayq.errors import GroupMissing, ServerOutOfMemory
 from delayq.keys import GROUP
-from delayq.lease import Lease, LeaseStore
+from delayq.lease import Held, Lease, LeaseStore
 from delayq.message import Delivery
 from delayq.pending import Pending
 from delayq.schedule import Schedule
@@ -57,7 +57,7 @@ FENCED: dict[str, Call] = {
     "retry": lambda p, _s, lease, d: p.retry_later(lease, d, 5),
     "dead letter": lambda p, _s, lease, d: p.dead_letter(lease, d.entry, 1, "why"),
     "reclaim": lambda p, _s, lease, _d: p.reclaim(lease, "-"),
-    "inherit": lambda p, _s, lease, _d: p.inherit(lease, "x@1", gone=True),
+    "inherit": lambda p, _s, lease, _d: p.inherit(lease, "x@1", 7),
     "renew": lambda _p, s, lease, _d: s.renew(lease),
 }
 
@@ -138,7 +138,9 @@ async def test_at_maxmemory_publishing_is_refused_and_draining_goes_on(
     assert (await Schedule(queue).promote(now_ms=10**14))[0] == 2
     lease = await store.renew(lease)
     other = LeaseStore(client, KEYS, "c2", 10)
-    took = await other.acquire(KEYS.lease(), lease.epoch)
+    seen = await other.acquire(KEYS.lease())
+    assert isinstance(seen, Held)
+    took = await other.acquire(KEYS.lease(), seen)
     assert isinstance(took, Lease)
     assert (await pending.reclaim(took, "-")).next_start is None
     assert await other.release(took)
@@ -152,6 +154,7 @@ def test_every_refusal_has_its_error() -> None:
         "LOADING Redis is loading": "ServerUnreachable",
         "READONLY You can't write": "ServerReadOnly",
         "NOPERM this user has no permissions": "ServerRefused",
+        "ERR ACL failure in script: User u has no permissions": "ServerRefused",
         "WRONGKEY x is a set, not a stream": "ScriptFailed",
         "something new": "ScriptFailed",
     }

@@ -1,4 +1,5 @@
 import anyio
+import anyio.lowlevel
 import pytest
 
 from delayq import Supervisor
@@ -87,3 +88,13 @@ async def test_where_the_body_fails_the_roles_are_killed() -> None:
             supervisor.spawn("a", lambda: Played(deaf=True))
             raise ValueError("body")
     assert described(caught.value) == "ValueError: body"
+
+
+async def test_cancelled_while_it_stops_it_kills_the_roles_and_closes() -> None:
+    tape = Tape()
+    with anyio.move_on_after(0.05) as waiting:
+        async with Supervisor(tape) as supervisor:
+            supervisor.spawn("a", lambda: Played(deaf=True))
+    assert waiting.cancelled_caught
+    with anyio.fail_after(1):
+        await anyio.lowlevel.checkpoint()

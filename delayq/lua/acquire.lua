@@ -1,5 +1,5 @@
--- Takes a lease that is free, or one that is still held under the epoch given as dead. Repeated by the same
--- incarnation it answers the same.
+-- Takes a lease that is free, or one that still names the epoch and the connection given as dead. Repeated by the
+-- same incarnation it answers the same.
 --
 -- KEYS[1] lease HASH   the lease: holder, epoch, nonce, connection
 -- KEYS[2] epoch STRING the last epoch given out
@@ -8,12 +8,14 @@
 -- ARGV[3] connection integer the CLIENT ID that dies with it
 -- ARGV[4] ttl        integer ms
 -- ARGV[5] dead_epoch string  epoch to take over, or '' for none
--- ARGV[6] now        integer ms, or '' for the server's time
+-- ARGV[6] dead_connection integer its CLIENT ID, seen to be gone
+-- ARGV[7] now        integer ms, or '' for the server's time
 -- Returns 1, epoch where taken; else 0, holder, epoch, connection, ms until it ends
 -- Cost: O(1)
 
 local lease, last = KEYS[1], KEYS[2]
-local name, nonce, connection, ttl, dead_epoch = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local name, nonce, connection, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local dead_epoch, dead_connection = ARGV[5], ARGV[6]
 local refusal = wrong_type(lease, 'hash', last, 'string')
 if refusal then return refusal end
 
@@ -24,7 +26,7 @@ if held[2] then
     redis.call('HSET', lease, 'connection', connection)
     return {1, held[2]}
   end
-  if held[2] ~= dead_epoch then
+  if held[2] ~= dead_epoch or held[4] ~= dead_connection then
     return {0, held[1], held[2], held[4], redis.call('PTTL', lease)}
   end
 end
@@ -32,7 +34,7 @@ end
 -- The harmless first write: a takeover must go on at maxmemory.
 redis.call('DEL', lease)
 -- Grows even past a failover of the server that lost the last one.
-local epoch = int(math.max(tonumber(redis.call('GET', last) or 0) + 1, now_ms(ARGV[6])))
+local epoch = int(math.max(tonumber(redis.call('GET', last) or 0) + 1, now_ms(ARGV[7])))
 redis.call('SET', last, epoch)
 redis.call('HSET', lease, 'holder', name .. '@' .. epoch, 'epoch', epoch, 'nonce', nonce, 'connection', connection)
 redis.call('PEXPIRE', lease, ttl)

@@ -1,4 +1,4 @@
--- Moves a pending message to the dead stream, with its fields and why it is there. Repeated, it changes nothing.
+-- Moves a pending message to the dead stream, with its fields, of which a bounded number is kept, and why it is there. Repeated, it changes nothing.
 --
 -- KEYS[1] lease  HASH   the consumer's lease
 -- KEYS[2] stream STREAM ready and pending messages
@@ -24,7 +24,7 @@ if not found then
 end
 local ours = {entry = entry, deliveries = ARGV[4], reason = ARGV[5], error = ARGV[6]}
 local fields = {}
-for i = 1, #found[2], 2 do
+for i = 1, math.min(#found[2], MAX_VALUES), 2 do
   if not ours[found[2][i]] then
     fields[#fields + 1] = found[2][i]
     fields[#fields + 1] = found[2][i + 1]

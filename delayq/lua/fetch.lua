@@ -13,9 +13,9 @@
 -- ARGV[5] start    string  stream id, '(' before it to exclude it
 -- ARGV[6] count    integer messages at most
 -- ARGV[7] last     integer deliveries, of which the last is made alone; 0 for no end
--- ARGV[8…] stream ids to acknowledge
--- Returns last id of the stream ('' unless nothing was delivered), ids that were pending and are gone from the stream,
---         then per message: stream id, deliveries, fields
+-- ARGV[8] call     string  an id of this call: made again, it has the same
+-- ARGV[9…] stream ids to acknowledge, 1000 at most
+-- Returns last id of the stream ('' unless nothing was delivered), then per message: stream id, deliveries, fields
 -- Cost: O(count)
 
 local lease, stream = KEYS[1], KEYS[2]
@@ -24,41 +24,33 @@ local start, count, last = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 local refusal = fence(lease, ARGV[1])
 if refusal then return refusal end
 
-if ARGV[8] then
-  redis.call('XACK', stream, group, unpack(ARGV, 8))
-  redis.call('XDEL', stream, unpack(ARGV, 8))
-end
+acknowledge(stream, group, {unpack(ARGV, 9)})
+local count_up = repeated(lease, ARGV[8]) and 0 or 1
 
 local query = {'XPENDING', stream, group, start, '+', count}
 if scope ~= '' then query[7] = scope end
 local pending = redis.pcall(unpack(query))
 if pending.err then return redis.error_reply('NOGROUP ' .. stream .. ' ' .. group) end
 
-local reply, gone, delivered = {'', {}}, {}, 0
+local reply = {''}
 for i, entry in ipairs(pending) do
-  local id, deliveries = entry[1], entry[4] + 1
+  local id, deliveries = entry[1], entry[4] + count_up
   local alone = last > 0 and deliveries >= last
-  if alone and delivered > 0 then return reply end
-  local claimed = redis.call('XCLAIM', stream, group, consumer, 0, id)[1]
+  if alone and #reply > 1 then return reply end
+  local claimed = redis.call('XCLAIM', stream, group, consumer, 0, id, 'RETRYCOUNT', deliveries)[1]
   if claimed then
     reply[#reply + 1] = {id, deliveries, claimed[2]}
-    delivered = delivered + 1
     if alone then return reply end
   else
-    gone[#gone + 1] = id
+    redis.call('XACK', stream, group, id) -- deleted by foreign hands: nothing is left to handle
   end
-end
--- Deleted or trimmed by foreign hands while pending: nothing is left to handle.
-if #gone > 0 then
-  redis.call('XACK', stream, group, unpack(gone))
-  reply[2] = gone
 end
 if #pending == count then return reply end
 
 local new = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', count - #pending, 'STREAMS', stream, '>')
 if new then
-  for i, entry in ipairs(new[1][2]) do reply[#reply + 1] = {entry[1], 1, entry[2]} end
-elseif delivered == 0 then
+  for _, entry in ipairs(new[1][2]) do reply[#reply + 1] = {entry[1], 1, entry[2]} end
+elseif #reply == 1 then
   local about = redis.call('XINFO', 'STREAM', stream)
   for i = 1, #about, 2 do
     if about[i] == 'last-generated-id' then reply[1] = about[i + 1] end

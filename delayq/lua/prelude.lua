@@ -1,5 +1,8 @@
 -- Stands before every script.
 
+-- Names and values of a message together; Lua cannot hand on some thousands at once.
+local MAX_VALUES = 256
+
 -- The server's time in ms, or the time given (tests own it).
 local function now_ms(given)
   if given ~= '' then return tonumber(given) end
@@ -33,6 +36,21 @@ local function fence(lease, epoch)
   redis.call('HDEL', lease, '')
 end
 
+-- Tells whether a call is made again after a lost reply: then its deliveries were counted already.
+local function repeated(lease, call)
+  if redis.call('HGET', lease, 'call') == call then return true end
+  redis.call('HSET', lease, 'call', call)
+  return false
+end
+
+-- Acknowledges stream ids: they leave Redis. Returns how many were pending.
+local function acknowledge(stream, group, ids)
+  if #ids == 0 then return 0 end
+  local acked = redis.call('XACK', stream, group, unpack(ids))
+  redis.call('XDEL', stream, unpack(ids))
+  return acked
+end
+
 -- Rings a bell: whoever waits on it looks again. It fades after a minute, so that no key is left behind.
 local function ring(bell)
   redis.call('XADD', bell, 'MAXLEN', 1, '*', 'rung', '1')
@@ -59,6 +77,12 @@ local function unschedule(schedule, bodies, arrival, members, ids)
   if redis.call('EXISTS', schedule) == 0 then redis.call('DEL', arrival) end
 end
 
+-- Makes a dead letter of what is scheduled and is no message.
+local function bury_scheduled(dead, id, due, packed)
+  redis.call('XADD', dead, '*', 'id', id, 'due', due, 'raw', packed or '', 'deliveries', '0',
+    'reason', 'malformed', 'error', 'scheduled body: not an array of fields')
+end
+
 -- Moves up to `limit` due messages to the stream, in order of (due, arrival). What is no message goes to the
 -- dead stream, and stops nothing. Returns how many were moved.
 local function promote_due(stream, schedule, bodies, arrival, dead, now, limit)
@@ -75,13 +99,12 @@ local function promote_due(stream, schedule, bodies, arrival, dead, now, limit)
   for i = 1, #members do
     local readable, fields = pcall(cjson.decode, string.sub(packed[i] or '', 13))
     local due_ms = int(tonumber(due[2 * i]))
-    local added = readable and type(fields) == 'table' and #fields > 0 and #fields % 2 == 0
+    local added = readable and type(fields) == 'table' and #fields > 0 and #fields % 2 == 0 and #fields <= MAX_VALUES
     if added then
       added = not redis.pcall('XADD', stream, '*', 'id', ids[i], 'due', due_ms, unpack(fields)).err
     end
     if not added then
-      redis.call('XADD', dead, '*', 'id', ids[i], 'due', due_ms, 'raw', packed[i] or '',
-        'reason', 'malformed', 'error', 'scheduled body: not an array of fields', 'deliveries', '0')
+      bury_scheduled(dead, ids[i], due_ms, packed[i])
     end
   end
   unschedule(schedule, bodies, arrival, members, ids)

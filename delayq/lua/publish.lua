@@ -38,7 +38,7 @@ local reply, at, accepted = {}, 4, 0
 while ARGV[at] do
   local id, delay, fields = ARGV[at], string.match(ARGV[at + 1], '^+(%d+)$'), tonumber(ARGV[at + 2])
   local from, to = at + 3, at + 2 + fields
-  local due = math.max(now, delay and now + delay or tonumber(ARGV[at + 1]))
+  local due = math.max(now, delay and now + tonumber(delay) or tonumber(ARGV[at + 1]))
   local known = due_of(id)
   if known then
     reply[#reply + 1] = int(tonumber(known))
