@@ -88,7 +88,7 @@ async def test_a_server_that_is_too_old_is_told(
 
 
 async def test_a_replica_is_told() -> None:
-    replica = RealServer("--replicaof", "127.0.0.1 1")
+    replica = RealServer("--replicaof", "127.0.0.1", "1")
     try:
         await replica.start()
         with pytest.raises(ServerReadOnly, match="read-only replica"):
