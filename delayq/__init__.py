@@ -32,7 +32,7 @@ from delayq.poller import Poller
 from delayq.producer import Producer
 from delayq.queue import OnDue, Queue, Stats
 from delayq.retry import Reject, RetryLater, RetryPolicy
-from delayq.supervisor import Supervisor
+from delayq.supervisor import Supervisor, signalled
 
 __all__ = [
     "Consumer",
@@ -61,4 +61,5 @@ __all__ = [
     "Supervisor",
     "check",
     "embedded",
+    "signalled",
 ]

@@ -3,10 +3,12 @@
 Exit status: 0 ok, 1 the verdict is not ok, 2 usage or settings, 3 server unreachable or refusing.
 """
 
+import difflib
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import anyio
@@ -18,7 +20,14 @@ from delayq import logs
 from delayq.demos import delay, failover
 from delayq.demos.report import Verdict
 from delayq.embedded import embedded
-from delayq.errors import DelayqError, InvalidMessage, InvalidName, ServerError, alone
+from delayq.errors import (
+    DelayqError,
+    InvalidFolder,
+    InvalidMessage,
+    InvalidName,
+    ServerError,
+    alone,
+)
 from delayq.settings import (
     ENV_FILE,
     PREFIX,
@@ -47,13 +56,13 @@ class Command:
 
 async def run_delay(settings: DelaySettings) -> int:
     """Run the delay demo."""
-    _only_needs_a_server(settings)
+    _check_only(settings)
     return _told(settings, await delay.run(settings, say=print))
 
 
 async def run_failover(settings: FailoverSettings) -> int:
     """Run the failover demo."""
-    _only_needs_a_server(settings)
+    _check_only(settings)
     return _told(settings, await failover.run(settings, say=print))
 
 
@@ -78,6 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` names, and return its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
+        if words == ["--version"]:
+            print(f"delayq {version('delayq')}")
+            return OK
         command, flags = _command(words)
         if command is None:
             print(_usage())
@@ -91,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(USAGE, *(_said(problem) for problem in error.errors()))
     except (DelayqError, ExceptionGroup) as error:
         cause = alone(error)
-        if isinstance(cause, InvalidMessage | InvalidName):
+        if isinstance(cause, InvalidFolder | InvalidMessage | InvalidName):
             return _failed(USAGE, str(cause))
         if isinstance(cause, ServerError):
             return _failed(SERVER, str(cause))
@@ -111,6 +123,8 @@ def _command(words: list[str]) -> tuple[Command | None, list[str]]:
         size = len(command.words)
         if tuple(words[:size]) == command.words:
             return command, words[size:]
+    if words[-1] in ("-h", "--help"):
+        return None, []
     known = ", ".join(" ".join(command.words) for command in COMMANDS)
     given = " ".join(word for word in words[:2] if not word.startswith("-")) or words[0]
     raise UsageError(f"{given}: no such command; there are: {known}")
@@ -120,7 +134,10 @@ def _settings(command: Command, flags: list[str]) -> Settings:
     known = {PREFIX + field for c in COMMANDS for field in _names(c.settings)}
     for name in sorted({*os.environ, *dotenv_values(ENV_FILE)}):
         if name.startswith(PREFIX) and name.upper() not in known:
-            raise UsageError(f"{name}: no such setting; `python -m delayq --help` leads to them")
+            near = difflib.get_close_matches(name.upper(), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "`python -m delayq --help` leads to them"
+            source = "" if name in os.environ else f" (in the file {ENV_FILE})"
+            raise UsageError(f"{name}{source}: no such setting; {hint}")
     settings: Settings = CliApp.run(command.settings, cli_args=flags)
     return settings
 
@@ -129,7 +146,9 @@ def _names(settings: type[Settings]) -> list[str]:
     return [name.upper() for name in settings.model_fields]
 
 
-def _only_needs_a_server(settings: DelaySettings | FailoverSettings) -> None:
+def _check_only(settings: DelaySettings | FailoverSettings) -> None:
+    if settings.name and not settings.only:
+        raise UsageError("--name: it names a role that runs alone: give --only too")
     if settings.only and not settings.redis_url:
         raise UsageError(
             "--only: the roles must share a Redis: set DELAYQ_REDIS_URL; "

@@ -13,10 +13,11 @@ from delayq.bell import Bell
 from delayq.competing import Competing
 from delayq.connection import Server, outlast
 from delayq.errors import alone
-from delayq.events import Observer, Released, TookOver, unobserved
-from delayq.handling import Handler
+from delayq.events import Observer, Released, TookOver
+from delayq.handling import Handler, is_async
 from delayq.keys import checked_name
 from delayq.lease import Lease, LeaseStore
+from delayq.logs import log_trouble
 from delayq.ordered import Ordered
 from delayq.pending import Pending
 from delayq.queue import Queue
@@ -34,7 +35,7 @@ class Consumer:
     :param acknowledge: False leaves everything pending, so that the next consumer starts from the
         first message again; only in an ordered queue
     :raises InvalidName: if `name` cannot stand in a key
-    :raises ValueError: if a number is out of range
+    :raises ValueError: if a number is out of range, or the handler is not async
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Consumer:
         batch: int = 100,
         concurrency: int = 10,
         acknowledge: bool = True,
-        observe: Observer = unobserved,
+        observe: Observer = log_trouble,
     ) -> None:
         self.name = checked_name("consumer", name)
         for what, value, least, most in (
@@ -58,6 +59,8 @@ class Consumer:
         ):
             if not least <= value <= most:
                 raise ValueError(f"{what}: {least} to {most} (got {value})")
+        if not is_async(handler):
+            raise ValueError("handler: an async function of a body and a context is needed")
         if not acknowledge and queue.ordering == "none":
             raise ValueError("acknowledge: only an ordered queue can go without")
         self._server = server

@@ -15,7 +15,7 @@ from socket import AF_UNIX, socket
 
 import anyio
 
-from delayq.errors import ServerMissing, ServerUnreachable
+from delayq.errors import InvalidFolder, ServerMissing, ServerUnreachable
 
 SOCKET = "server.sock"
 START_S = 10.0
@@ -41,6 +41,7 @@ async def embedded(folder: Path | None = None, options: Sequence[str] = ()) -> A
     :param folder: where to keep messages; None keeps them in memory alone
     :param options: further options of the server, such as `--appendfsync always`
     :raises ServerMissing: if there is no server program
+    :raises InvalidFolder: if the folder cannot be used, or is used by another server
     :raises ServerUnreachable: if the server does not start; the reason is in its log
     """
     program = find_program()
@@ -79,15 +80,15 @@ def find_program() -> str:
 def _private(folder: Path) -> Path:
     home = folder.expanduser().resolve()
     if len(str(home / SOCKET).encode()) > _MAX_SOCKET_BYTES:
-        raise ServerMissing(f"data: {home} is too long a path for a unix socket")
+        raise InvalidFolder(f"--data: {home} is too long a path for a unix socket")
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(ConnectionRefusedError, FileNotFoundError), socket(AF_UNIX) as probe:
             probe.connect(str(home / SOCKET))
-            raise ServerMissing(f"data: a server is running on {home}")
+            raise InvalidFolder(f"--data: a server is running on {home}")
         (home / SOCKET).unlink(missing_ok=True)
     except OSError as error:
-        raise ServerMissing(f"data: {error}") from error
+        raise InvalidFolder(f"--data: {error}") from error
     return home
 
 

@@ -13,6 +13,10 @@ class InvalidName(DelayqError, ValueError):
     """Raised when a namespace, queue or consumer name cannot stand in a key."""
 
 
+class InvalidFolder(DelayqError, ValueError):
+    """Raised when the embedded server cannot keep its messages in the folder it was told."""
+
+
 class MalformedEntry(DelayqError):
     """Raised when a stream entry or a scheduled body is not a message."""
 

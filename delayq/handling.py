@@ -1,6 +1,7 @@
 """From a delivery to its outcome. Nothing is done about it here."""
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,12 @@ async def outcome_of(
             raise
         return policy.decide(message.deliveries, RuntimeError(f"cancelled from inside: {error}"))
     return None
+
+
+def is_async(handler: object) -> bool:
+    """Tell whether calling `handler` gives something to await."""
+    called = getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(called)
 
 
 def _is_cancelled() -> bool:

@@ -21,6 +21,7 @@ from delayq.events import (
     Promoted,
     Published,
     Refused,
+    Retried,
     Stalled,
     Unreachable,
 )
@@ -46,11 +47,30 @@ def configure(level: str, form: str) -> None:
 
 def log_event(event: Event) -> None:
     """Log an event: its name in words, its fields as they are."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(event).__name__).lower()
     level = logging.DEBUG if isinstance(event, _QUIET) else logging.INFO
-    if isinstance(event, _LOUD) or (isinstance(event, Ended) and event.how == "crashed"):
+    if _is_trouble(event):
         level = logging.WARNING
-    structlog.get_logger().log(level, words, **_fields(event))
+    structlog.get_logger().log(level, _words(event), **_fields(event))
+
+
+def log_trouble(event: Event) -> None:
+    """Warn of an event that tells of trouble, by the standard library's logger "delayq".
+
+    What a role does that was given no observer: so that nothing goes wrong in silence.
+    """
+    if _is_trouble(event):
+        fields = " ".join(f"{name}={value!r}" for name, value in _fields(event).items())
+        logging.getLogger("delayq").warning("%s: %s", _words(event), fields)
+
+
+def _is_trouble(event: Event) -> bool:
+    failed = isinstance(event, Retried) and bool(event.error)
+    crashed = isinstance(event, Ended) and event.how == "crashed"
+    return isinstance(event, _LOUD) or failed or crashed
+
+
+def _words(event: Event) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(event).__name__).lower()
 
 
 def warn(text: str, **fields: Any) -> None:

@@ -11,7 +11,8 @@ import anyio
 from delayq.bell import Bell
 from delayq.connection import Server, outlast
 from delayq.errors import alone
-from delayq.events import Corrected, CorrectionFailed, Observer, Promoted, unobserved
+from delayq.events import Corrected, CorrectionFailed, Observer, Promoted
+from delayq.logs import log_trouble
 from delayq.queue import OnDue, Queue
 from delayq.schedule import Schedule, Scheduled
 
@@ -25,7 +26,7 @@ class Poller:
     """Promotes one queue's messages as they become due, corrected by its `on_due` if it has one."""
 
     def __init__(
-        self, server: Server, queue: Queue, *, name: str = "poller", observe: Observer = unobserved
+        self, server: Server, queue: Queue, *, name: str = "poller", observe: Observer = log_trouble
     ) -> None:
         self.name = name
         self._server = server

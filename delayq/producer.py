@@ -7,7 +7,8 @@ import anyio
 from delayq.clock import mono_s
 from delayq.connection import Server, outlast
 from delayq.errors import ServerOutOfMemory, ServerUnreachable
-from delayq.events import Observer, Published, unobserved
+from delayq.events import Observer, Published
+from delayq.logs import log_trouble
 from delayq.message import new_id
 from delayq.queue import Queue
 
@@ -26,7 +27,7 @@ class Producer:
         *,
         interval_s: float = 0.0,
         name: str = "producer",
-        observe: Observer = unobserved,
+        observe: Observer = log_trouble,
     ) -> None:
         self.name = name
         self._server = server

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from redis.asyncio import Redis
 
@@ -41,6 +41,8 @@ class Queue:
     """A queue on one server; `bound_to` gives the same queue over another client.
 
     Declare it alike in every process: with `on_due`, a publish leaves promoting to the pollers.
+
+    :raises ValueError: if `ordering` is none that there is
     """
 
     client: Redis
@@ -48,6 +50,10 @@ class Queue:
     ordering: Ordering = "none"
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     on_due: OnDue | None = None
+
+    def __post_init__(self) -> None:
+        if self.ordering not in get_args(Ordering):
+            raise ValueError(f"ordering: one of {get_args(Ordering)} (got {self.ordering!r})")
 
     def bound_to(self, client: Redis) -> "Queue":
         """Return this queue, over `client`."""

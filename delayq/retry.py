@@ -1,6 +1,7 @@
 """What becomes of a message whose handler failed: decided here, without doing anything."""
 
 import random
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -62,16 +63,23 @@ class RetryPolicy:
         self, deliveries: int, error: Exception, jitter: Callable[[], float] = random.random
     ) -> Retry | DeadLetter:
         """Decide on a message that failed with `error` at its `deliveries`-th delivery."""
-        said = f"{type(error).__name__}: {error}"
+        said = _said(error)
         if isinstance(error, Reject):
             return DeadLetter("rejected", str(error))
         if self.max_deliveries is not None and deliveries >= self.max_deliveries:
             return DeadLetter("max deliveries", said)
         if isinstance(error, RetryLater):
-            return Retry(error.delay_ms, said)
+            return Retry(error.delay_ms)
         bound_ms = min(self.cap_ms, self.base_ms * 2 ** min(deliveries - 1, 32))
         return Retry(round(bound_ms * jitter()), said)
 
     def exhausted(self, deliveries: int) -> bool:
         """Tell whether a message was delivered, and not settled, too often to be tried again."""
         return self.max_deliveries is not None and deliveries > self.max_deliveries
+
+
+def _said(error: Exception) -> str:
+    """Say what was raised, and where."""
+    frames = traceback.extract_tb(error.__traceback__)
+    at = f" (at {frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{at}"

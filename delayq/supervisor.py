@@ -11,7 +11,8 @@ from anyio.abc import TaskGroup
 
 from delayq.clock import mono_s
 from delayq.errors import DelayqError, alone
-from delayq.events import Ended, Observer, Spawned, Stalled, unobserved
+from delayq.events import Ended, Observer, Spawned, Stalled
+from delayq.logs import log_trouble
 
 _BACKOFF_S = (0.1, 10.0)
 _STEADY_S = 30.0
@@ -55,7 +56,7 @@ class Supervisor:
     :param grace_s: how long a role may take to stop before it is killed
     """
 
-    def __init__(self, observe: Observer = unobserved, grace_s: float = 10.0) -> None:
+    def __init__(self, observe: Observer = log_trouble, grace_s: float = 10.0) -> None:
         self._observe = observe
         self._grace_s = grace_s
         self._tasks: TaskGroup = anyio.create_task_group()
@@ -137,6 +138,12 @@ class Supervisor:
     async def finished(self, name: str) -> None:
         """Wait until a role has ended."""
         await self._members[name].done.wait()
+
+    async def kill_all(self) -> None:
+        """Cancel all roles where they stand."""
+        for member in self._members.values():
+            if not member.done.is_set():
+                await self.kill(member.name)
 
     async def stop_all(self) -> None:
         """Stop all roles at once: so that no standby takes over from one that stops."""

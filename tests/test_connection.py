@@ -20,7 +20,7 @@ from delayq import (
     connection,
     embedded,
 )
-from delayq.errors import ServerMissing, ServerReadOnly, ServerRefused, ServerTooOld
+from delayq.errors import InvalidFolder, ServerReadOnly, ServerRefused, ServerTooOld
 from delayq.scripts import command
 from tests.conftest import Client
 from tests.servers import RealServer
@@ -145,7 +145,7 @@ async def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
 
 async def test_a_folder_is_served_once(tmp_path: Path) -> None:
     async with embedded(tmp_path):
-        with pytest.raises(ServerMissing, match="a server is running"):
+        with pytest.raises(InvalidFolder, match="a server is running"):
             async with embedded(tmp_path):
                 raise AssertionError
 
@@ -163,7 +163,7 @@ async def test_a_consumer_that_is_refused_says_so(server: Server, queue: Queue) 
 async def test_a_folder_that_cannot_be_one_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for data in (tmp_path / "file" / "x", tmp_path / ("x" * 120)):
-        with pytest.raises(ServerMissing, match="data: "):
+        with pytest.raises(InvalidFolder, match="--data: "):
             async with embedded(data):
                 raise AssertionError
 

@@ -428,6 +428,16 @@ async def test_numbers_that_cannot_work_are_refused(queue: Queue, options: dict[
         Consumer(Server("unix:///none"), queue, handle, name="c1", **options)  # type: ignore[arg-type]
 
 
+async def test_a_handler_that_is_not_async_is_refused(queue: Queue) -> None:
+    with pytest.raises(ValueError, match="handler: an async function"):
+        Consumer(Server("unix:///none"), queue, print, name="c1")  # type: ignore[arg-type]
+
+
+async def test_an_ordering_that_there_is_not_is_refused(make_queue: MakeQueue) -> None:
+    with pytest.raises(ValueError, match="ordering: one of"):
+        make_queue("strickt")
+
+
 async def test_a_name_that_cannot_stand_in_a_key_is_refused(queue: Queue) -> None:
     async def handle(_body: object, _context: object) -> None:
         raise NotImplementedError

@@ -1,9 +1,13 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from delayq import InvalidName, LaneKeys, Reject, RetryLater, RetryPolicy
 from delayq.errors import InvalidMessage
+from delayq.events import DeadLettered, Retried, TookOver
+from delayq.logs import log_trouble
 from delayq.retry import DeadLetter, Retry
 
 
@@ -43,8 +47,26 @@ def test_the_last_delivery_that_fails_makes_a_dead_letter() -> None:
     )
 
 
+def test_an_error_tells_where_it_was_raised() -> None:
+    with pytest.raises(ValueError, match="invalid literal") as caught:
+        int("no number")
+    decided = RetryPolicy().decide(1, caught.value)
+    assert isinstance(decided, Retry)
+    assert re.fullmatch(r"ValueError: invalid .* \(at .*test_values\.py:\d+\)", decided.error)
+
+
+def test_trouble_is_told_where_nobody_observes(caplog: pytest.LogCaptureFixture) -> None:
+    log_trouble(Retried("c1", 5, "m1", 1, 100, ""))
+    log_trouble(TookOver("c1", 5, "free", {}, ()))
+    assert not caplog.records
+    log_trouble(Retried("c1", 5, "m1", 1, 100, "ValueError: no"))
+    log_trouble(DeadLettered("c1", 5, "m1", 5, "max deliveries"))
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert "ValueError: no" in caplog.text
+
+
 def test_a_handler_can_decide_by_itself() -> None:
-    assert RetryPolicy().decide(1, RetryLater(7)) == Retry(7, "RetryLater: again in 7 ms")
+    assert RetryPolicy().decide(1, RetryLater(7)) == Retry(7)
     assert RetryPolicy().decide(1, Reject("bad")) == DeadLetter("rejected", "bad")
     with pytest.raises(InvalidMessage, match="delay_ms"):
         RetryLater(-1)

@@ -15,8 +15,8 @@ import anyio
 from delayq.consumer import Consumer
 from delayq.demos.picture import histogram
 from delayq.demos.report import Verdict
-from delayq.demos.stage import Say, Stage, role_name, stage
-from delayq.events import Acked, Corrected, DeadLettered, Ended, Event, Published, Retried
+from delayq.demos.stage import Say, Stage, role_name, stage, told_of_any
+from delayq.events import Acked, Corrected, DeadLettered, Event, Published, Retried
 from delayq.handling import Context
 from delayq.message import Message
 from delayq.poller import Poller
@@ -65,11 +65,11 @@ async def run(settings: DelaySettings, say: Say) -> Verdict:
         demo = _Delay(settings, on)
         await on.play(demo)
         delayed = {event.id for event in on.tape.of(Retried)}
-        if not settings.json_verdict:
-            say(histogram([h.late_ms for h in on.report.handlings if h.id in delayed]))
+        if on.report.handlings and not settings.json_verdict:
+            say(histogram(on.report.lateness_ms(delayed)))
         on.report.published = len(on.tape.of(Published))
         corrected = sum(len(event.ids) for event in on.tape.of(Corrected))
-        return on.report.delay_verdict(len(delayed), corrected)
+        return on.report.delay_verdict(delayed, corrected)
 
 
 class _Delay:
@@ -155,7 +155,5 @@ def _told(event: Event) -> str | None:
             return f"{message_id} is corrupted: delayed by {delay_ms} ms"
         case Corrected(role=role, ids=ids):
             return f"{', '.join(ids)} due: corrected by {role}, back on the stream"
-        case Ended(role=role, how=how):
-            return f"{role} {how}"
         case _:
-            return None
+            return told_of_any(event)

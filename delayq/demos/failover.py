@@ -16,7 +16,7 @@ from delayq.clock import mono_s
 from delayq.consumer import Consumer
 from delayq.demos.picture import Turn, timeline
 from delayq.demos.report import Takeover, Verdict
-from delayq.demos.stage import Say, Stage, role_name, stage
+from delayq.demos.stage import Say, Stage, role_name, stage, told_of_any
 from delayq.events import (
     Acked,
     Ended,
@@ -54,10 +54,13 @@ async def run(settings: FailoverSettings, say: Say) -> Verdict:
         demo = _Failover(settings, on)
         await on.play(demo)
         on.report.published = len(on.tape.of(Published))
-        if not settings.json_verdict:
+        if on.report.handlings and not settings.json_verdict:
             end_s = max((h.at_s for h in on.report.handlings), default=mono_s())
-            say(timeline(demo.turns(), on.report.handlings, on.began_s, end_s))
-            say("\n".join(_narrated(takeover) for takeover in on.report.takeovers))
+            say(timeline(demo.turns(), on.report.handlings, on.began_s, end_s, on.columns))
+            for takeover in on.report.takeovers:
+                say(_narrated(takeover))
+            if demo.cut_short:
+                say(f"{demo.cut_short}: give it more --messages")
         return on.report.failover_verdict(
             len(on.tape.of(Refused)), acknowledged=not settings.no_ack
         )
@@ -70,6 +73,8 @@ class _Failover:
         self._handler_started = anyio.Event()
         # One source for all lives of the producer: restarted, it goes on where it was.
         self._bodies = ({"number": at + 1} for at in range(settings.messages))
+        self.cut_short = ""
+        on.report.ends = settings.kills
         how = "nothing is acknowledged" if settings.no_ack else f"{settings.kills} ends"
         self.title = f"ordered failover: {settings.messages} messages, {how}"
 
@@ -94,6 +99,10 @@ class _Failover:
         await tape.until(StoodBy, standby)
         for cause in islice(cycle(CAUSES), self._settings.kills):
             if not await self._in_the_middle(took_over.epoch):
+                shown = len(self._on.report.takeovers)
+                self.cut_short = (
+                    f"the messages ran out after {shown} of {self._settings.kills} ends"
+                )
                 break
             took_over = await self._end(supervisor, cause, active, standby)
             active, standby = standby, active
@@ -101,7 +110,7 @@ class _Failover:
 
     async def _end(self, supervisor: Supervisor, cause: str, active: str, standby: str) -> TookOver:
         """End the active consumer, watch the standby take over, and bring the old one back."""
-        tape, stall_s = self._on.tape, self._settings.lease_ttl_ms / 1000 * 1.5
+        tape, stall_s = self._on.tape, self._settings.lease_ttl_ms / 1000 + 1
         place, ended_s = tape.end, mono_s()
         if cause == "kill":
             await supervisor.kill(active)
@@ -133,11 +142,18 @@ class _Failover:
         wanted = _STEADY_MESSAGES
         with anyio.move_on_after(_GIVE_UP_S):
             while wanted:
-                if self._on.report.handled == self._settings.messages:
+                if self._count(epoch) == self._settings.messages:
                     return False
                 await self._handler_started.wait()
                 wanted -= self._on.report.handlings[-1].epoch == epoch
         return not wanted
+
+    def _count(self, epoch: int) -> int:
+        """Count what was handled: without acknowledging, each term begins anew."""
+        report = self._on.report
+        if self._settings.no_ack:
+            return sum(handling.epoch == epoch for handling in report.handlings)
+        return report.handled
 
     async def _first_handled(
         self, took_over: TookOver, source: str, cause: str, ended_s: float
@@ -166,7 +182,7 @@ class _Failover:
         while True:
             started, place = self._handler_started, tape.end
             if self._settings.no_ack:
-                if sum(h.epoch == epoch for h in self._on.report.handlings) == messages:
+                if self._count(epoch) == messages:
                     return
                 await started.wait()
             else:
@@ -204,8 +220,10 @@ class _Failover:
                     yield Turn(role, at_s, "standby")
                 case Stalled(role=role):
                     yield Turn(role, at_s, "stalled")
-                case Released(role=role) | Ended(role=role) if role != "producer":
-                    yield Turn(role, at_s, "dead")
+                case Released(role=role):
+                    yield Turn(role, at_s, "stopped")
+                case Ended(role=role, how=how) if role != "producer":
+                    yield Turn(role, at_s, how)
 
     def _role(self, kind: str, name: str) -> Role:
         on, settings = self._on, self._settings
@@ -250,8 +268,8 @@ def _told(event: Event) -> str | None:
     match event:
         case TookOver(role=role, why=why, reclaimed=reclaimed, deleted=deleted):
             owners = ", ".join(f"{n} pending of {_plain(name)}" for name, n in reclaimed.items())
-            left = f", which keeps none: {_plain(deleted[0])} is deleted" if deleted else ""
-            return f"{role} is active (lease {why}), reclaims {owners or 'nothing'}{left}"
+            left = ", deleted it" if deleted else ""
+            return f"{role} is active ({why}): reclaimed {owners or 'nothing'}{left}"
         case StoodBy(role=role, holder=holder):
             return f"{role} stands by: {_plain(holder)} is active"
         case Refused(role=role, operation=operation):
@@ -260,7 +278,5 @@ def _told(event: Event) -> str | None:
             return f"{role} stalls for {seconds:.1f} s"
         case Released(role=role):
             return f"{role} hands over"
-        case Ended(role=role, how=how):
-            return f"{role} {how}"
         case _:
-            return None
+            return told_of_any(event)

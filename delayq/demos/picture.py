@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from delayq.demos.report import Handling
 
 _BUCKETS_MS = (1, 2, 3, 4, 5, 7, 10, 20, 50, 100)
-_SIGNS = {"active": "█", "standby": "·", "stalled": "░", "dead": " "}
+_SIGNS = {"active": "█", "standby": "·", "stalled": "░"}
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """From `at_s` on a consumer was in a state: active, standby, stalled or dead."""
+    """From `at_s` on a consumer was active, standby, stalled; or it was not there."""
 
     consumer: str
     at_s: float
@@ -32,7 +32,7 @@ def histogram(values_ms: Sequence[float], width: int = 40) -> str:
         below = at < len(_BUCKETS_MS)
         label = f"< {_BUCKETS_MS[at]} ms" if below else f"≥ {_BUCKETS_MS[-1]} ms"
         bar = "█" * -(-counts[at] * width // max(counts))
-        lines.append(f"{label:>9} │{bar} {counts[at] or ''}")
+        lines.append(f"{label:>9} │{bar} {counts[at] or ''}".rstrip())
     return "\n".join(lines)
 
 
@@ -41,12 +41,13 @@ def timeline(
     handlings: Sequence[Handling],
     start_s: float,
     end_s: float,
-    width: int = 72,
+    columns: int = 84,
 ) -> str:
     """Draw, per consumer, when it was what; below, which messages it handled in each term."""
     turns = list(turns)
     consumers = sorted({turn.consumer for turn in turns})
     margin = max((len(name) for name in consumers), default=0) + 2
+    width = max(10, min(72, columns - margin))
     span_s = max(0.001, end_s - start_s)
 
     def column(at_s: float) -> int:
@@ -60,12 +61,12 @@ def timeline(
         for turn, following in zip(own, [*own[1:], None], strict=True):
             until = column(following.at_s) if following else width
             for at in range(column(turn.at_s), max(until, column(turn.at_s) + 1)):
-                cells[at] = _SIGNS[turn.state]
+                cells[at] = _SIGNS.get(turn.state, " ")
             if turn.state == "active" and turn.epoch:
                 _write(labels, column(turn.at_s), _numbers(handlings, turn.epoch))
         lines += [name.ljust(margin) + "".join(cells), " " * margin + "".join(labels).rstrip()]
-    lines.append(f"{'':{margin}}█ active: messages handled   · standby   ░ stalled   blank: dead")
-    return "\n".join(lines)
+    lines.append("█ active: messages handled   · standby   ░ stalled   blank: gone")
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _axis(span_s: float, width: int) -> str:
@@ -79,7 +80,7 @@ def _axis(span_s: float, width: int) -> str:
 
 def _numbers(handlings: Sequence[Handling], epoch: int) -> str:
     numbers = [handling.number for handling in handlings if handling.epoch == epoch]
-    return f"{numbers[0]}–{numbers[-1]}" if numbers else "none"
+    return f"{numbers[0]}–{numbers[-1]}" if numbers else ""
 
 
 def _write(cells: list[str], at: int, text: str) -> None:

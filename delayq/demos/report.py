@@ -46,6 +46,7 @@ class Verdict:
 
     ok: bool
     findings: dict[str, Any]
+    alone: bool = False
 
     def as_json(self) -> str:
         """Return it as one JSON object in one line."""
@@ -55,7 +56,10 @@ class Verdict:
     def as_text(self) -> str:
         """Return it as lines for people."""
         rows = {k: v for k, v in self.findings.items() if k not in ("demo", "takeovers")}
-        said = "  ".join(f"{name} {_short(value)}" for name, value in rows.items())
+        # A role alone tells what it saw; what it saw none of may have happened elsewhere.
+        said = "  ".join(
+            f"{name} {_short(value)}" for name, value in rows.items() if value or not self.alone
+        )
         return f"verdict: {'ok' if self.ok else 'NOT OK'}  {said}"
 
 
@@ -66,8 +70,12 @@ class Report:
     handlings: list[Handling] = field(default_factory=list)
     takeovers: list[Takeover] = field(default_factory=list)
     published: int = 0
+    ends: int = 0
+    """Takeovers that were to be shown."""
     alone: bool = False
     """This process played one role: what others published or handled is not known here."""
+    interrupted: bool = False
+    """A signal ended the demo."""
     remaining: int = 0
     """Messages still in Redis when a signal ended the demo; at its own end there are none left."""
 
@@ -102,16 +110,17 @@ class Report:
         terms = [[h.entry for h in self.handlings if h.epoch == epoch] for epoch in epochs]
         return max(_descents(first_starts), sum(_descents(term) for term in terms))
 
-    def delay_verdict(self, corrupted: int, corrected: int) -> Verdict:
-        """Judge the delay demo."""
-        late = [handling.late_ms for handling in self.handlings]
-        clean = not (self.lost or self.duplicates or self.early)
-        return Verdict(
-            clean and (self.alone or self.remaining > 0 or corrupted == corrected),
+    def delay_verdict(self, delayed: set[str], corrected: int) -> Verdict:
+        """Judge the delay demo, in which the messages `delayed` were corrupted."""
+        late = self.lateness_ms(delayed)
+        clean = self.alone or not (self.lost or self.duplicates)
+        complete = self.alone or self.interrupted or len(delayed) == corrected
+        return self._verdict(
+            clean and complete and not self.early,
             {
                 "demo": "delay",
                 "published": self.published,
-                "corrupted": corrupted,
+                "corrupted": len(delayed),
                 "corrected": corrected,
                 "handled": self.handled,
                 "lost": self.lost,
@@ -125,6 +134,10 @@ class Report:
             },
         )
 
+    def lateness_ms(self, delayed: set[str]) -> list[float]:
+        """Return how late each delayed message was handled."""
+        return [handling.late_ms for handling in self.handlings if handling.id in delayed]
+
     def failover_verdict(self, refused: int, *, acknowledged: bool) -> Verdict:
         """Judge the failover demo.
 
@@ -136,10 +149,11 @@ class Report:
             as_expected = self.duplicates <= causes["kill"] + causes["stall"]
         else:
             firsts = {h.epoch: h.entry for h in reversed(self.handlings)}
-            as_expected = self.alone or len(set(firsts.values())) <= 1
+            as_expected = len(set(firsts.values())) <= 1
+        complete = self.interrupted or len(self.takeovers) == self.ends
         takeovers = [asdict(takeover) for takeover in self.takeovers]
-        return Verdict(
-            as_expected and not (self.lost or self.out_of_order),
+        return self._verdict(
+            (self.alone or (as_expected and complete)) and not (self.lost or self.out_of_order),
             {
                 "demo": "failover",
                 "published": self.published,
@@ -153,6 +167,11 @@ class Report:
                 ],
             },
         )
+
+    def _verdict(self, ok: bool, findings: dict[str, Any]) -> Verdict:  # noqa: FBT001
+        if self.interrupted and not self.alone:
+            findings |= {"interrupted": True, "left": self.remaining}
+        return Verdict(ok, findings, self.alone)
 
 
 def quantile(values: Sequence[float], part: float) -> float | None:
@@ -169,5 +188,6 @@ def _descents(places: Sequence[tuple[int, int]]) -> int:
 
 def _short(value: object) -> str:
     if isinstance(value, dict):
-        return "/".join(f"{name} {part}" for name, part in value.items())
+        known = (f"{name} {part}" for name, part in value.items() if part is not None)
+        return "/".join(known) or "unknown"
     return str(value)

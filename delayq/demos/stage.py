@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import shutil
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +21,7 @@ from delayq.demos.report import Handling, Report
 from delayq.demos.view import REFRESH_S, live
 from delayq.embedded import embedded
 from delayq.errors import ServerError
-from delayq.events import Event
+from delayq.events import Ended, Event, Recovered, Unreachable
 from delayq.handling import Context
 from delayq.keys import LaneKeys
 from delayq.queue import OnDue, Ordering, Queue, Stats
@@ -30,6 +31,8 @@ from delayq.supervisor import Supervisor, signalled
 from delayq.tape import Tape
 
 Say = Callable[[str], None]
+GRACE_S = 3.0
+"""How long a role of a demo may take to stop."""
 
 
 class Story(Protocol):
@@ -74,6 +77,13 @@ class Stage:
             early=int(ready_ms) < message.due_ms,
         )
         self.report.handlings.append(handling)
+        if self.report.alone:
+            logs.tell("handling", number=number, deliveries=message.deliveries)
+
+    @property
+    def columns(self) -> int:
+        """How wide a picture may be."""
+        return shutil.get_terminal_size((84, 24)).columns
 
     def now_ms(self) -> float:
         """Return the server's time."""
@@ -94,28 +104,30 @@ class Stage:
             await self._play(story)
 
     async def _play(self, story: Story) -> None:
-        interrupted = False
-        async with Supervisor(self.tape) as supervisor, anyio.create_task_group() as playing:
-
-            async def until_signal() -> None:
-                nonlocal interrupted
-                await signalled()
-                interrupted = True
-                playing.cancel_scope.cancel()
-
-            async def look() -> None:
-                while True:
-                    self.stats = await outlast(self.queue.stats)
-                    await anyio.sleep(REFRESH_S)
-
-            playing.start_soon(until_signal)
+        async with anyio.create_task_group() as watching:
             if self.live:
-                playing.start_soon(look)
-            await story.script(supervisor)
-            playing.cancel_scope.cancel()
+                watching.start_soon(self._look)
+            async with Supervisor(self.tape, grace_s=GRACE_S) as supervisor:
+                with anyio.CancelScope() as playing:
+                    watching.start_soon(self._obey_signals, playing, supervisor)
+                    await story.script(supervisor)
+            watching.cancel_scope.cancel()
         self.stats = await self.queue.stats()
-        if interrupted:
+        if self.report.interrupted:
             self.report.remaining = self.stats.scheduled + self.stats.ready + self.stats.pending
+
+    async def _look(self) -> None:
+        while True:
+            self.stats = await outlast(self.queue.stats)
+            await anyio.sleep(REFRESH_S)
+
+    async def _obey_signals(self, playing: anyio.CancelScope, supervisor: Supervisor) -> None:
+        """At the first signal end the script, which stops the roles; at the second kill them."""
+        await signalled()
+        self.report.interrupted = True
+        playing.cancel()
+        await signalled()
+        await supervisor.kill_all()
 
 
 @asynccontextmanager
@@ -144,6 +156,8 @@ async def stage(
         keys = LaneKeys(settings.namespace, name)
         queue = Queue(client, keys, ordering, retry or RetryPolicy(), on_due)
         live = not (settings.plain or settings.json_verdict or alone) and _on_a_terminal()
+        if alone:
+            logs.tell("running alone; Ctrl-C stops it", pid=os.getpid(), queue=name)
         tape = Tape() if live else Tape(then=logs.log_event)
         offset_ms = await clock_offset_ms(client)
         try:
@@ -162,3 +176,16 @@ def role_name(settings: DemoSettings, kind: str) -> str:
     """Return the name of a role that runs alone: as told, or of its kind, host and process."""
     host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:40]
     return settings.name or f"{kind}-{host}-{os.getpid()}"
+
+
+def told_of_any(event: Event) -> str | None:
+    """Tell in words of what may happen to any role."""
+    match event:
+        case Unreachable():
+            return "the server does not answer: waiting for it"
+        case Recovered(outage_ms=outage_ms):
+            return f"the server answers again, after {outage_ms / 1000:.1f} s"
+        case Ended(role=role, how=how):
+            return f"{role} {how}"
+        case _:
+            return None
