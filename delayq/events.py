@@ -103,6 +103,7 @@ class DeadLettered(Event):
     id: str
     deliveries: int
     reason: str
+    error: str
 
 
 @dataclass(frozen=True, slots=True)

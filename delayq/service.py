@@ -128,9 +128,8 @@ class Service:
             ),
         )
         epoch = self.term.lease.epoch
-        self.work.observe(
-            DeadLettered(self.work.role, epoch, message_id, deliveries, outcome.reason)
-        )
+        why = (outcome.reason, outcome.error)
+        self.work.observe(DeadLettered(self.work.role, epoch, message_id, deliveries, *why))
 
     def _report_retry(self, delivery: Delivery, outcome: Retry) -> None:
         message = delivery.message

@@ -60,7 +60,7 @@ def test_trouble_is_told_where_nobody_observes(caplog: pytest.LogCaptureFixture)
     log_trouble(TookOver("c1", 5, "free", {}, ()))
     assert not caplog.records
     log_trouble(Retried("c1", 5, "m1", 1, 100, "ValueError: no"))
-    log_trouble(DeadLettered("c1", 5, "m1", 5, "max deliveries"))
+    log_trouble(DeadLettered("c1", 5, "m1", 5, "max deliveries", "ValueError: no"))
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
     assert "ValueError: no" in caplog.text
 
