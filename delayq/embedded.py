@@ -5,19 +5,23 @@ from a pipe that the owner holds; when that closes, by whatever cause, it ends t
 removes what was temporary.
 """
 
+import fcntl
 import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
-from socket import AF_UNIX, socket
+from typing import IO
 
 import anyio
 
 from delayq.errors import InvalidFolder, ServerMissing, ServerUnreachable
 
 SOCKET = "server.sock"
+LOCK = "lock"
+LOCK_S = 0.5
+"""How long the guard of a server that has ended may still hold its folder."""
 START_S = 10.0
 _MAX_SOCKET_BYTES = 100
 _IN_MEMORY = ("--save", "", "--appendonly", "no")
@@ -26,8 +30,8 @@ _GUARD = """
 trap '' INT TERM HUP
 temporary=$1; shift
 exec 3<&0
-"$@" 3<&- & server=$!
-{ read -r _ <&3; kill "$server"; } 2>/dev/null & reader=$!
+(trap - INT TERM HUP; exec "$@" 3<&-) & server=$!
+{ read -r _ <&3; while kill "$server"; do sleep 0.1; done; } 2>/dev/null & reader=$!
 wait "$server"
 kill -9 "$reader" 2>/dev/null
 [ -z "$temporary" ] || rm -rf "$temporary"
@@ -45,9 +49,14 @@ async def embedded(folder: Path | None = None, options: Sequence[str] = ()) -> A
     :raises ServerUnreachable: if the server does not start; the reason is in its log
     """
     program = find_program()
-    temporary = folder is None
-    home = Path(tempfile.mkdtemp(prefix="delayq-")) if folder is None else _private(folder)
-    guard = _start(program, home, temporary=temporary, options=options)
+    if folder is None:
+        home = Path(tempfile.mkdtemp(prefix="delayq-"))
+        guard = _start(program, home, options, lock=None)
+    else:
+        home = _private(folder)
+        with (home / LOCK).open("w") as lock:
+            await _take(lock, home)
+            guard = _start(program, home, options, lock.fileno())
     try:
         await _wait_for(home, guard)
         yield f"unix://{home / SOCKET}"
@@ -83,33 +92,45 @@ def _private(folder: Path) -> Path:
         raise InvalidFolder(f"--data: {home} is too long a path for a unix socket")
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with suppress(ConnectionRefusedError, FileNotFoundError), socket(AF_UNIX) as probe:
-            probe.connect(str(home / SOCKET))
-            raise InvalidFolder(f"--data: a server is running on {home}")
-        (home / SOCKET).unlink(missing_ok=True)
     except OSError as error:
         raise InvalidFolder(f"--data: {error}") from error
     return home
 
 
+async def _take(lock: IO[str], home: Path) -> None:
+    """Keep another server off a folder: the server inherits the lock, and holds it to its end."""
+    with anyio.move_on_after(LOCK_S):
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                await anyio.sleep(0.02)
+            else:
+                return
+    raise InvalidFolder(f"--data: a server is running on {home}")
+
+
 def _start(
-    program: str, folder: Path, *, temporary: bool, options: Sequence[str]
+    program: str, home: Path, options: Sequence[str], lock: int | None
 ) -> subprocess.Popen[bytes]:
+    """Start a server; without a lock its folder is temporary."""
+    temporary = "" if lock else str(home)
     command = [
         program,
-        *("--port", "0", "--unixsocket", str(folder / SOCKET), "--unixsocketperm", "700"),
-        *("--dir", str(folder), "--logfile", str(folder / "server.log"), "--loglevel", "notice"),
+        *("--port", "0", "--unixsocket", str(home / SOCKET), "--unixsocketperm", "700"),
+        *("--dir", str(home), "--logfile", str(home / "server.log"), "--loglevel", "notice"),
         *("--maxmemory-policy", "noeviction"),
         *(_IN_MEMORY if temporary else _ON_DISK),
         *options,
     ]
     # A session of its own: Ctrl-C at the terminal is for the owner, who then ends the server.
     return subprocess.Popen(  # noqa: S603 - the program was found by us
-        ["/bin/sh", "-c", _GUARD, "sh", str(folder) if temporary else "", *command],
+        ["/bin/sh", "-c", _GUARD, "sh", temporary, *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        pass_fds=(lock,) if lock else (),
     )
 
 

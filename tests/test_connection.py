@@ -150,6 +150,33 @@ async def test_a_folder_is_served_once(tmp_path: Path) -> None:
                 raise AssertionError
 
 
+async def test_of_two_servers_started_on_one_folder_at_once_one_is_refused(tmp_path: Path) -> None:
+    refused = []
+
+    async def serve() -> None:
+        try:
+            async with embedded(tmp_path):
+                await anyio.sleep_forever()
+        except InvalidFolder as error:
+            refused.append(error)
+            starting.cancel_scope.cancel()
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as starting:
+            starting.start_soon(serve)
+            starting.start_soon(serve)
+    assert len(refused) == 1
+
+
+async def test_a_start_that_is_cut_short_leaves_no_server(tmp_path: Path) -> None:
+    for _ in range(3):
+        with anyio.fail_after(10), anyio.move_on_after(0):
+            async with embedded(tmp_path):
+                raise AssertionError
+    async with embedded(tmp_path):
+        pass
+
+
 async def test_a_consumer_that_is_refused_says_so(server: Server, queue: Queue) -> None:
     async def handle(_body: object, _context: object) -> None:
         raise NotImplementedError
