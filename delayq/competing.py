@@ -19,10 +19,13 @@ SURVEY_S = 0.7
 class Competing(Service):
     """One of the consumers of an unordered queue."""
 
+    own_tasks = True
+
     def __init__(self, work: Work, term: Term, store: LeaseStore) -> None:
         super().__init__(work, term)
         self._store = store
         self._in_hand: set[str] = set()
+        self._settled = anyio.Event()
         self._dead: dict[str, int] = {}
         """Consumers found dead, and the connection by which they were, or 0."""
         self._strays = False
@@ -35,8 +38,13 @@ class Competing(Service):
             async with anyio.create_task_group() as handling:
                 while not self._stopping:
                     for delivery in await self._next():
-                        self._in_hand.add(delivery.entry)
-                        handling.start_soon(self._settle, delivery)
+                        if self._is_last(delivery):
+                            while self._in_hand:
+                                await self._settled.wait()
+                            await self._settle(delivery)
+                        else:
+                            self._in_hand.add(delivery.entry)
+                            handling.start_soon(self._settle, delivery)
             await self._flush()
             surveying.cancel_scope.cancel()
 
@@ -55,7 +63,16 @@ class Competing(Service):
         idle = not batch.deliveries and batch.last_id
         if idle and not self._unacked and not self._dead:
             await self._pause(lambda: self.work.bell.wait(IDLE_S, batch.last_id))
-        return batch.deliveries
+        # A group that was made anew begins at the beginning: with what is in hand as well.
+        return [new for new in batch.deliveries if new.entry not in self._in_hand]
+
+    def _is_last(self, delivery: Delivery | Malformed) -> bool:
+        """Tell whether this is a message's last delivery of several.
+
+        It is made alone: a neighbour that kills the process must not use it up.
+        """
+        most = self.work.policy.max_deliveries or 1
+        return isinstance(delivery, Delivery) and 1 < most <= delivery.message.deliveries
 
     async def _settle(self, delivery: Delivery | Malformed) -> None:
         outcome = await self._outcome(delivery)
@@ -71,6 +88,8 @@ class Competing(Service):
             case _, Delivery():
                 self._handled(delivery)
         self._in_hand.discard(delivery.entry)
+        self._settled.set()
+        self._settled = anyio.Event()
         if self._stopping:
             await self._flush()
         self._waiting.cancel()
@@ -116,6 +135,8 @@ class Competing(Service):
         owned = await self.term.fenced(
             "fetch", lambda lease: pending.owned(lease, self._start, most)
         )
+        if self._stopping:
+            return []  # what is left is for others; what is being acknowledged is not left
         # What was handled while we asked is not acknowledged yet, and is no stray either.
         known = self._in_hand.union(entry for entry, _ in self._unacked)
         strays = [entry for entry in owned if entry not in known][:room]

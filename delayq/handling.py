@@ -2,9 +2,12 @@
 
 import asyncio
 import inspect
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
+
+import anyio
 
 from delayq.message import Message
 from delayq.retry import DeadLetter, Retry, RetryPolicy
@@ -30,9 +33,12 @@ other exception follows the queue's retry policy."""
 
 
 async def outcome_of(
-    handler: Handler, context: Context, policy: RetryPolicy
+    handler: Handler, context: Context, policy: RetryPolicy, *, own_task: bool
 ) -> Retry | DeadLetter | None:
-    """Handle a message and tell what is to become of it; None is: acknowledge it."""
+    """Handle a message and tell what is to become of it; None is: acknowledge it.
+
+    :param own_task: nobody but the handler and our own scopes can cancel the task it runs in
+    """
     message = context.message
     if policy.exhausted(message.deliveries):
         return DeadLetter("max deliveries", "its consumer died, or lost its lease, each time")
@@ -41,9 +47,10 @@ async def outcome_of(
     except Exception as error:  # noqa: BLE001 - whatever a handler raises is the message's outcome
         return policy.decide(message.deliveries, error)
     except asyncio.CancelledError as error:
-        # It waited for a task that somebody else cancelled; nobody cancelled the handler itself.
-        if _is_cancelled():
+        # It cancelled itself, or waited for a task that was cancelled; or it is really cancelled.
+        if anyio.current_effective_deadline() == -math.inf or not (own_task or _uncancelled()):
             raise
+        _uncancel()
         return policy.decide(message.deliveries, RuntimeError(f"cancelled from inside: {error}"))
     return None
 
@@ -54,6 +61,12 @@ def is_async(handler: object) -> bool:
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(called)
 
 
-def _is_cancelled() -> bool:
+def _uncancelled() -> bool:
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return task is not None and task.cancelling() == 0
+
+
+def _uncancel() -> None:
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()

@@ -22,15 +22,20 @@ Source of the fencing token: Martin Kleppmann, "How to do distributed locking", 
 """
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from redis.asyncio import Redis
 
 from delayq import scripts
 from delayq.clock import mono_s
-from delayq.errors import ServerRefused
+from delayq.errors import ServerRefused, ServerUnreachable
 from delayq.keys import GROUP, LaneKeys
+
+PATIENCE_S = 2.0
+"""How long after an outage a connection that is gone proves nothing: twice what a holder needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,11 @@ class LeaseStore:
         self._ttl_s = ttl_s
         self._nonce = secrets.token_hex(8)
         self._named = 0
+        self._patient_until = 0.0
+
+    def new_term(self) -> None:
+        """Want a lease anew: one that we held before is somebody else's now, even if it lasts."""
+        self._nonce = secrets.token_hex(8)
 
     async def acquire(self, key: str, dead: Held | None = None) -> Lease | Held:
         """Take the lease at `key` if it is free, or held as it was when its holder died.
@@ -103,7 +113,7 @@ class LeaseStore:
             dead.connection if dead else 0,
             "",
         )
-        answer = await scripts.run(self._anchor, "acquire", [key, self._keys.epoch], args)
+        answer = await self._run("acquire", [key, self._keys.epoch], args)
         if answer[0]:
             epoch = int(answer[1])
             lease = Lease(key, f"{self._name}@{epoch}", epoch, self._ttl_s, 0)
@@ -122,7 +132,7 @@ class LeaseStore:
         self._named = await self._connection()
         sent_at = mono_s()
         args = (lease.epoch, lease.ttl_ms, self._named)
-        await scripts.run(self._anchor, "renew", [lease.key], args)
+        await self._run("renew", [lease.key], args)
         return lease.renewed(sent_at)
 
     async def release(self, lease: Lease) -> bool:
@@ -133,7 +143,7 @@ class LeaseStore:
         """
         keys = [lease.key, self._keys.stream, self._keys.vacancy]
         args = (lease.epoch, GROUP, lease.holder)
-        return bool(await scripts.run(self._anchor, "release", keys, args))
+        return bool(await self._run("release", keys, args))
 
     async def moved(self) -> bool:
         """Tell whether our connection is another one than the lease names.
@@ -145,19 +155,40 @@ class LeaseStore:
     async def gone(self, connections: Collection[int]) -> set[int]:
         """Tell which of the connections are closed. Where `CLIENT` is not permitted: none.
 
+        None, too, shortly after an outage of ours: then every connection is a new one, and its
+        owner needs a moment to name it.
+
         :raises ServerError: if the server did not answer
         """
         asked = {connection for connection in connections if connection}
         if not asked:
             return set()
         try:
-            listed = await scripts.command(self._anchor, "CLIENT LIST", "ID", *asked)
+            listed = await self._ask("CLIENT LIST", "ID", *asked)
         except ServerRefused:
+            return set()
+        if mono_s() < self._patient_until:
             return set()
         return asked - {int(client["id"]) for client in listed}
 
     async def _connection(self) -> int:
         try:
-            return int(await scripts.command(self._anchor, "CLIENT ID"))
+            return int(await self._ask("CLIENT ID"))
         except ServerRefused:
             return 0
+
+    async def _ask(self, *words: object) -> Any:
+        with self._patience():
+            return await scripts.command(self._anchor, *words)
+
+    async def _run(self, name: str, keys: list[str], args: Sequence[object]) -> Any:
+        with self._patience():
+            return await scripts.run(self._anchor, name, keys, args)
+
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        try:
+            yield
+        except ServerUnreachable:
+            self._patient_until = mono_s() + PATIENCE_S
+            raise

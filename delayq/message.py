@@ -145,7 +145,7 @@ def unpack(packed: str) -> list[str]:
     """
     try:
         fields = json.loads(packed)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MalformedEntry(f"scheduled body: {error}") from error
     if not (isinstance(fields, list) and all(isinstance(f, str) for f in fields)):
         raise MalformedEntry("scheduled body: not an array of strings")

@@ -17,6 +17,8 @@ repeats, besides the message in hand, only what was handled in these last millis
 class Ordered(Service):
     """The active consumer of an ordered queue."""
 
+    own_tasks = False
+
     def __init__(self, work: Work, term: Term) -> None:
         super().__init__(work, term)
         self._settled_at = mono_s()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from delayq import scripts
-from delayq.errors import MalformedEntry, ScriptFailed
+from delayq.errors import GroupMissing, MalformedEntry, ScriptFailed
 from delayq.keys import GROUP
 from delayq.lease import Lease
 from delayq.message import Delivery, decode_entry, new_id
@@ -154,7 +154,12 @@ class Pending:
         if start == "-":
             return []
         words = ("XPENDING", self._queue.keys.stream, GROUP, "-", start.removeprefix("("), count)
-        rows = await scripts.command(self._queue.client, *words, lease.holder, parse_detail=True)
+        try:
+            rows = await scripts.command(
+                self._queue.client, *words, lease.holder, parse_detail=True
+            )
+        except GroupMissing:
+            return []  # the next fetch mends that
         return [row["message_id"] for row in rows]
 
     async def others(self, lease: Lease) -> dict[str, int]:

@@ -21,7 +21,8 @@ class Scheduled:
     """A due message as the poller saw it: it moves only if this is still so."""
 
     member: str
-    due_ms: int
+    score: str
+    """Its due time as the server wrote it."""
     fields: list[str]
     message: Message
 
@@ -64,11 +65,11 @@ class Schedule:
         due: list[Scheduled] = []
         malformed: list[object] = []
         for at in range(0, len(rows), 3):
-            member, due_ms, packed = rows[at : at + 3]
+            member, score, packed = rows[at : at + 3]
             try:
-                due.append(_scheduled(member, due_ms, packed))
+                due.append(_scheduled(member, score, packed))
             except MalformedEntry:
-                malformed += [member, due_ms, 0]
+                malformed += [member, score, 0]
         if malformed:
             await self._promote_as(malformed)
         return due, _seconds(wait_ms)
@@ -81,7 +82,7 @@ class Schedule:
         """
         args: list[object] = []
         for message in corrected:
-            args += [message.member, message.due_ms, len(message.fields), *message.fields]
+            args += [message.member, message.score, len(message.fields), *message.fields]
         return [bool(moved) for moved in await self._promote_as(args)]
 
     async def _promote_as(self, args: list[object]) -> list[int]:
@@ -102,8 +103,8 @@ def _seconds(wait_ms: int) -> float | None:
     return None if wait_ms < 0 else wait_ms / 1000
 
 
-def _scheduled(member: str, due_ms: str, packed: str) -> Scheduled:
+def _scheduled(member: str, score: str, packed: str) -> Scheduled:
     fields = unpack(packed)
-    message_id = member[_ARRIVAL_CHARS:]
+    message_id, due_ms = member[_ARRIVAL_CHARS:], score.partition(".")[0]
     entry = ["id", message_id, "due", due_ms, *fields]
-    return Scheduled(member, int(due_ms), fields, decode_entry(message_id, entry, 0))
+    return Scheduled(member, score, fields, decode_entry(message_id, entry, 0))

@@ -47,12 +47,13 @@ _KINDS: dict[type[Exception], type[DelayqError]] = {
 }
 # What redis-py has no class for keeps its first word, in a script before Redis 7 further inside.
 _WORDS = re.compile(
-    r"\b(LEASELOST|NOGROUP|WRONGKEY|OOM|READONLY|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN"
-    r"|NOPERM|ACL failure|NOAUTH|WRONGPASS|MISCONF|NOREPLICAS)\b"
+    r"\b(LEASELOST|NOGROUP|no such key|WRONGKEY|OOM|READONLY|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN"
+    r"|TRYAGAIN|NOPERM|ACL failure|NOAUTH|WRONGPASS|MISCONF|NOREPLICAS)\b"
 )
 _ERRORS: dict[str, type[DelayqError]] = {
     "LEASELOST": LeaseLost,
     "NOGROUP": GroupMissing,
+    "no such key": GroupMissing,
     "OOM": ServerOutOfMemory,
     "READONLY": ServerReadOnly,
     "NOPERM": ServerRefused,

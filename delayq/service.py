@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import anyio
 
@@ -37,6 +38,9 @@ class Work:
 
 class Service:
     """Base of the two ways to serve a term, which differ in what may run at once."""
+
+    own_tasks: ClassVar[bool]
+    """Whether each handler runs in a task of its own."""
 
     def __init__(self, work: Work, term: Term) -> None:
         self.work = work
@@ -109,7 +113,8 @@ class Service:
         await self.term.begin()
         lease = self.term.lease
         context = Context(delivery.message, delivery.entry, lease.holder, lease.epoch)
-        return await outcome_of(self.work.handler, context, self.work.policy)
+        policy = self.work.policy
+        return await outcome_of(self.work.handler, context, policy, own_task=self.own_tasks)
 
     def _handled(self, delivery: Delivery) -> None:
         if self.work.acknowledge:

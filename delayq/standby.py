@@ -3,13 +3,11 @@
 from delayq.bell import Bell
 from delayq.clock import mono_s
 from delayq.connection import outlast, uncut
-from delayq.events import Event, Observer, Recovered, StoodBy
+from delayq.events import Observer, StoodBy
 from delayq.lease import Held, Lease, LeaseStore
 
 WATCH_S = 0.2
 """How often a standby asks whether the holder's connection is still there."""
-PATIENCE_S = 2.0
-"""After an outage every connection is a new one: how long the holder has to name its own."""
 
 
 class Standby:
@@ -20,7 +18,6 @@ class Standby:
         self._vacancy = vacancy
         self._role = role
         self._observe = observe
-        self._patient_until = 0.0
 
     async def wait(self, key: str) -> tuple[Lease, str]:
         """Wait for the lease at `key`; return it, and why it could be had.
@@ -28,13 +25,14 @@ class Standby:
         Stopped in the middle of a try, it still returns the lease if the try succeeded: so that a
         lease is never left behind.
         """
+        self._store.new_term()
         why, told = "free", ""
         dead: Held | None = None
         while True:
             found = await outlast(
                 lambda: uncut(lambda: self._store.acquire(key, dead)),  # noqa: B023
                 self._role,
-                self._seen,
+                self._observe,
             )
             if isinstance(found, Lease):
                 return found, why
@@ -51,13 +49,8 @@ class Standby:
             if await self._vacancy.wait(min(WATCH_S, left_s)):
                 return "released"
             gone = await outlast(
-                lambda: self._store.gone([held.connection]), self._role, self._seen
+                lambda: self._store.gone([held.connection]), self._role, self._observe
             )
-            if gone and mono_s() > self._patient_until:
+            if gone:
                 return "connection gone"
         return "expired"
-
-    def _seen(self, event: Event) -> None:
-        if isinstance(event, Recovered):
-            self._patient_until = mono_s() + PATIENCE_S
-        self._observe(event)

@@ -1,5 +1,7 @@
 """The supervisor: runs roles as tasks of one group; spawns, stops, kills, stalls, restarts them."""
 
+import asyncio
+import math
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -165,7 +167,10 @@ class Supervisor:
             try:
                 with member.scope:
                     await member.role.run()
-            except Exception as error:  # noqa: BLE001 - a crash ends one role alone
+            except (Exception, asyncio.CancelledError) as error:
+                if anyio.current_effective_deadline() == -math.inf:
+                    raise
+                # A cancellation that is none of ours came from the role itself: a crash.
                 self._observe(Ended(member.name, "crashed", described(error)))
                 if mono_s() - began > _STEADY_S:
                     delay_s = _BACKOFF_S[0]

@@ -68,7 +68,8 @@ class Term:
         watch on trust follows one margin after it.
         """
         self._thaws_at = mono_s() + seconds
-        self._scope.deadline = self._thaws_at + self.lease.margin_s
+        trusted_until = self.lease.trusted_until
+        self._scope.deadline = max(trusted_until, self._thaws_at + self.lease.margin_s)
 
     async def begin(self) -> None:
         """Call this before a handler starts.
@@ -87,14 +88,14 @@ class Term:
     async def _keep(self) -> None:
         renewed_at, period_s = mono_s(), self.lease.ttl_s / 3
         while True:
-            with anyio.move_on_after(min(CHECK_S, period_s)):
+            with anyio.move_on_after(min(CHECK_S, max(0, renewed_at + period_s - mono_s()))):
                 await self._renew_now.wait()
             self._renew_now = anyio.Event()
             if self._thaws_at > mono_s():
                 await self._thaw()
                 continue
             moved = await self.fenced("renew", lambda _: self._store.moved())
-            if moved or mono_s() - renewed_at >= period_s * 0.9:
+            if moved or mono_s() >= renewed_at + period_s - 0.01:
                 self.lease = await self.fenced("renew", self._store.renew)
                 self._scope.deadline = max(self.lease.trusted_until, self._thaws_at)
                 renewed_at = mono_s()

@@ -1,8 +1,10 @@
 """Consumers that compete: batches, concurrency, retries by schedule, deaths."""
 
+import asyncio
 import time
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from delayq import Queue, RetryLater, RetryPolicy, Server
@@ -244,3 +246,62 @@ async def test_a_second_consumer_of_the_same_name_stands_by(server: Server, queu
         async with troupe(server, queue) as other:
             other.consumer("c1")
             assert (await other.tape.until(StoodBy)).holder.startswith("c1@")
+
+
+async def test_a_message_that_kills_its_consumer_takes_no_other_with_it(
+    server: Server, make_queue: MakeQueue
+) -> None:
+    queue = make_queue("none", RetryPolicy(max_deliveries=3))
+    async with troupe(server, queue) as t:
+        t.held = {"poison": anyio.Event()} | {number: anyio.Event() for number in range(6)}
+        await publish(queue, "poison", *range(6))
+        for times in (1, 2, 3):
+            await t.active(f"c{times}")
+            await t.begins("poison", times=times)
+            if times < 3:
+                await t.begins(5, times=times)
+            await t.supervisor.kill(f"c{times}")
+        for number in range(6):
+            t.held[number].set()
+        await t.active("c4")
+        await t.settled(7)
+        assert [event.reason for event in t.tape.of(DeadLettered)] == ["max deliveries"]
+        assert t.bodies.count("poison") == 3
+
+
+@pytest.mark.parametrize("missing", ["group", "stream"])
+async def test_a_group_or_stream_taken_away_ends_nothing(
+    server: Server, client: Client, queue: Queue, missing: str
+) -> None:
+    async with troupe(server, queue) as t:
+        await t.active("c1")
+        await publish(queue, "before")
+        await t.settled(1)
+        if missing == "group":
+            await client.xgroup_destroy(KEYS.stream, GROUP)
+        else:
+            await client.delete(KEYS.stream)
+        await publish(queue, "after")
+        await t.settled(2)
+
+
+async def cancel_itself() -> None:
+    task = asyncio.current_task()
+    assert task
+    task.cancel()
+    await anyio.lowlevel.checkpoint()
+
+
+async def test_a_handler_that_cancels_its_task_has_failed_and_its_neighbours_go_on(
+    server: Server, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        t.doing["self"] = [cancel_itself]
+        t.held["other"] = anyio.Event()
+        t.poller()
+        await t.active("c1")
+        await publish(queue, "other", "self")
+        await t.begins("self", times=2)
+        t.held["other"].set()
+        await t.settled(2)
+        assert sorted(t.bodies) == ["other", "self", "self"]

@@ -139,6 +139,24 @@ async def test_a_stalled_consumer_is_refused_when_it_wakes(server: Server, queue
         assert t.bodies == [0, 0, 1]
 
 
+async def test_a_stall_that_is_shorter_than_the_lease_loses_nothing(
+    server: Server, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        await t.active("c1", lease_ttl_s=1)
+        t.consumer("c2")
+        await t.tape.until(StoodBy, "c2")
+        t.supervisor.stall("c1", 0.1)
+        t.held[0] = anyio.Event()
+        await publish(queue, 0)
+        await t.begins(0)
+        with anyio.move_on_after(0.5):
+            await t.tape.until(LeaseEnded)
+        t.held[0].set()
+        await t.settled(1)
+        assert not t.tape.of(LeaseEnded)
+
+
 async def test_a_woken_consumer_begins_nothing_of_the_rest_of_its_batch(
     server: Server, queue: Queue
 ) -> None:

@@ -59,12 +59,16 @@ async def test_a_turn_corrects_and_what_fails_goes_on_as_it_was(
     assert sum(len(event.ids) for event in tape.of(Corrected)) == 4
 
 
+@pytest.mark.parametrize(
+    ("score", "packed"), [(1, ""), ("-inf", '["body","1"]'), (1, "[" * 200_000), (1, '["body"]')]
+)
 async def test_with_a_hook_a_malformed_scheduled_body_blocks_nothing(
-    server: Server, client: Client, make_queue: MakeQueue
+    server: Server, client: Client, make_queue: MakeQueue, score: float | str, packed: str
 ) -> None:
     queue = make_queue(on_due=shout)
     await queue.publish("a", id="a", delay=1)
-    await client.zadd(KEYS.schedule, {"000000000009bad": 1})
+    await client.zadd(KEYS.schedule, {"000000000009bad": score})
+    await client.hset(KEYS.bodies, "bad", "000000000009" + packed)
     poller = Poller(server, queue)
     while await poller.turn(FAR_MS) == 0:
         pass
@@ -72,6 +76,15 @@ async def test_with_a_hook_a_malformed_scheduled_body_blocks_nothing(
     assert (state["ready"], state["dead"]) == (["a"], ["bad"])
     [(_, fields)] = await client.xrange(KEYS.stream)
     assert fields["body"] == '"A"', "its neighbour is corrected all the same"
+
+
+async def test_a_fractional_due_time_of_foreign_hands_is_promoted(
+    server: Server, client: Client, make_queue: MakeQueue
+) -> None:
+    await client.zadd(KEYS.schedule, {"000000000001odd": 1.5})
+    await client.hset(KEYS.bodies, "odd", '000000000001["body","\\"a\\""]')
+    await Poller(server, make_queue(on_due=shout)).turn(FAR_MS)
+    assert (await messages(client))["ready"] == ["odd"]
 
 
 @pytest.mark.parametrize("hooked", [False, True])

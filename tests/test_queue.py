@@ -191,7 +191,7 @@ async def test_a_corrected_message_moves_with_its_new_body_if_it_is_as_it_was_se
     seen, _ = await schedule.due(now_ms=FAR_MS)
     assert [s.message.body for s in seen] == ["a", "b", "c"]
     corrected = [s.corrected(s.message.body.upper()) for s in seen]
-    await client.zadd(KEYS.schedule, {seen[1].member: seen[1].due_ms + 1})
+    await client.zadd(KEYS.schedule, {seen[1].member: int(seen[1].score) + 1})
     assert await schedule.promote_as(corrected) == [True, False, True]
     assert await schedule.promote_as(corrected) == [False, False, False]
     assert await messages(client) == NOTHING | {"scheduled": ["b"], "ready": ["a", "c"]}
@@ -269,6 +269,19 @@ async def test_a_call_made_again_counts_no_delivery_twice(
         assert delivery.message.deliveries == deliveries
     [row] = await client.xpending_range(KEYS.stream, GROUP, "-", "+", 10)
     assert row["times_delivered"] == 3
+
+
+async def test_a_fetch_made_again_delivers_what_it_delivered_and_no_more(
+    queue: Queue, pending: Pending, lease: Lease
+) -> None:
+    for name in "abc":
+        await queue.publish(1, id=name)
+    entries = [d.entry for d in (await pending.fetch(lease, "-", 3)).deliveries]
+    for _ in range(3):
+        await pending.redeliver(lease, [entries[1]])
+    for _ in range(2):
+        again = (await pending.fetch(lease, "-", 3, call="same")).deliveries
+        assert [d.entry for d in again] == [entries[0]], "the second is at its last delivery"
 
 
 async def test_a_deleted_entry_before_a_last_delivery_does_not_stay_pending(

@@ -1,3 +1,5 @@
+import asyncio
+
 import anyio
 import anyio.lowlevel
 import pytest
@@ -98,3 +100,20 @@ async def test_cancelled_while_it_stops_it_kills_the_roles_and_closes() -> None:
     assert waiting.cancelled_caught
     with anyio.fail_after(1):
         await anyio.lowlevel.checkpoint()
+
+
+async def test_a_role_that_cancels_its_own_task_has_crashed_and_the_others_live() -> None:
+    class SelfCancelling(Played):
+        async def run(self) -> None:
+            task = asyncio.current_task()
+            assert task
+            task.cancel()
+            await anyio.lowlevel.checkpoint()
+
+    tape = Tape()
+    roles = [SelfCancelling(), Played()]
+    async with Supervisor(tape) as supervisor:
+        supervisor.spawn("a", lambda: roles.pop(0))
+        supervisor.spawn("b", Played)
+        await tape.until(Spawned, "a", where=lambda _: len(tape.of(Spawned, "a")) == 2)
+        assert [event.how for event in tape.of(Ended)] == ["crashed"]

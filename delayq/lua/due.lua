@@ -4,7 +4,7 @@
 -- KEYS[2] bodies   HASH their fields
 -- ARGV[1] now   integer ms, or '' for the server's time
 -- ARGV[2] limit integer messages to read at most
--- Returns ms until the next after these is due (0: now; -1: none), then per message: member, due ms, packed fields
+-- Returns ms until the next after these is due (0: now; -1: none), then per message: member, score, packed fields
 -- Cost: O(log n + limit)
 
 local schedule, bodies = KEYS[1], KEYS[2]
@@ -19,7 +19,7 @@ for i = 1, #first, 2 do
   end
   local packed = redis.call('HGET', bodies, string.sub(first[i], 13))
   reply[#reply + 1] = first[i]
-  reply[#reply + 1] = int(due)
+  reply[#reply + 1] = first[i + 1]
   reply[#reply + 1] = string.sub(packed or '', 13)
 end
 return reply

@@ -25,27 +25,32 @@ local refusal = fence(lease, ARGV[1])
 if refusal then return refusal end
 
 acknowledge(stream, group, {unpack(ARGV, 9)})
-local count_up = repeated(lease, ARGV[8]) and 0 or 1
+-- A call made again delivers what it delivered, and counts nothing.
+local before = repeated(lease, ARGV[8]) and tonumber(redis.call('HGET', lease, 'delivered') or 0) or 0
+if before > 0 then count = before end
+local reply = {''}
+local function answer()
+  redis.call('HSET', lease, 'delivered', #reply - 1)
+  return reply
+end
 
 local query = {'XPENDING', stream, group, start, '+', count}
 if scope ~= '' then query[7] = scope end
 local pending = redis.pcall(unpack(query))
 if pending.err then return redis.error_reply('NOGROUP ' .. stream .. ' ' .. group) end
-
-local reply = {''}
 for i, entry in ipairs(pending) do
-  local id, deliveries = entry[1], entry[4] + count_up
-  local alone = last > 0 and deliveries >= last
-  if alone and #reply > 1 then return reply end
+  local id, deliveries = entry[1], before > 0 and entry[4] or entry[4] + 1
+  local alone = before == 0 and last > 0 and deliveries >= last
+  if alone and #reply > 1 then return answer() end
   local claimed = redis.call('XCLAIM', stream, group, consumer, 0, id, 'RETRYCOUNT', deliveries)[1]
   if claimed then
     reply[#reply + 1] = {id, deliveries, claimed[2]}
-    if alone then return reply end
+    if alone then return answer() end
   else
     redis.call('XACK', stream, group, id) -- deleted by foreign hands: nothing is left to handle
   end
 end
-if #pending == count then return reply end
+if #pending == count or before > 0 then return answer() end
 
 local new = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', count - #pending, 'STREAMS', stream, '>')
 if new then
@@ -56,4 +61,4 @@ elseif #reply == 1 then
     if about[i] == 'last-generated-id' then reply[1] = about[i + 1] end
   end
 end
-return reply
+return answer()

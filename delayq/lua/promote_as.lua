@@ -6,7 +6,7 @@
 -- KEYS[3] bodies   HASH   their fields
 -- KEYS[4] arrival  STRING last arrival number
 -- KEYS[5] dead     STREAM for what is no message
--- ARGV[1…] per message: member, due ms as seen, count of fields, name, value …
+-- ARGV[1…] per message: member, score as seen, count of fields, name, value …
 -- Returns per message: 1 if it was moved, 0 if it was not there as seen
 -- Cost: O(log n) a message
 
@@ -17,14 +17,14 @@ if refusal then return refusal end
 redis.call('PERSIST', schedule) -- the harmless first write: goes on at maxmemory
 local reply, members, ids, at = {}, {}, {}, 1
 while ARGV[at] do
-  local member, seen, fields = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+  local member, seen, fields = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   local moved = 0
-  if tonumber(redis.call('ZSCORE', schedule, member) or -1) == seen then
+  if redis.call('ZSCORE', schedule, member) == seen then
     local id = string.sub(member, 13)
     if fields > 0 then
-      redis.call('XADD', stream, '*', 'id', id, 'due', int(seen), unpack(ARGV, at + 3, at + 2 + fields))
+      redis.call('XADD', stream, '*', 'id', id, 'due', int(tonumber(seen)), unpack(ARGV, at + 3, at + 2 + fields))
     else
-      bury_scheduled(dead, id, int(seen), redis.call('HGET', bodies, id))
+      bury_scheduled(dead, id, seen, redis.call('HGET', bodies, id))
     end
     members[#members + 1] = member
     ids[#ids + 1] = id
