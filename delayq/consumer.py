@@ -12,7 +12,7 @@ import anyio
 from delayq.bell import Bell
 from delayq.competing import Competing
 from delayq.connection import Server, outlast
-from delayq.errors import alone
+from delayq.errors import ungrouped
 from delayq.events import Observer, Released, TookOver
 from delayq.handling import Handler, is_async
 from delayq.keys import checked_name
@@ -82,28 +82,23 @@ class Consumer:
 
         :raises ServerError: if the server refuses; while it is merely away, this waits for it
         """
-        try:
-            await self._run()
-        except ExceptionGroup as errors:
-            raise alone(errors) from None
-
-    async def _run(self) -> None:
-        async with AsyncExitStack() as opened:
-            client = await opened.enter_async_context(self._server.client(self.name))
-            reader = await opened.enter_async_context(self._server.client(self.name))
-            anchor = await opened.enter_async_context(
-                self._server.client(self.name, one_connection=True)
-            )
-            queue = self._queue.bound_to(client)
-            store = LeaseStore(anchor, queue.keys, self.name, self._lease_ttl_s)
-            doorbell = Bell(reader, queue.keys.stream)
-            vacancy = Bell(reader, queue.keys.vacancy)
-            listening = await opened.enter_async_context(anyio.create_task_group())
-            listening.start_soon(doorbell.listen)
-            listening.start_soon(vacancy.listen)
-            while not self._stopping:
-                await self._one_term(queue, store, doorbell, vacancy)
-            listening.cancel_scope.cancel()
+        with ungrouped():
+            async with AsyncExitStack() as opened:
+                client = await opened.enter_async_context(self._server.client(self.name))
+                reader = await opened.enter_async_context(self._server.client(self.name))
+                anchor = await opened.enter_async_context(
+                    self._server.client(self.name, one_connection=True)
+                )
+                queue = self._queue.bound_to(client)
+                store = LeaseStore(anchor, queue.keys, self.name, self._lease_ttl_s)
+                doorbell = Bell(reader, queue.keys.stream)
+                vacancy = Bell(reader, queue.keys.vacancy)
+                listening = await opened.enter_async_context(anyio.create_task_group())
+                listening.start_soon(doorbell.listen)
+                listening.start_soon(vacancy.listen)
+                while not self._stopping:
+                    await self._one_term(queue, store, doorbell, vacancy)
+                listening.cancel_scope.cancel()
 
     def stop(self) -> None:
         """Finish what is in hand, hand over, and return from `run`."""

@@ -1,5 +1,8 @@
 """Every error that delayq raises: one file, one base, one sentence each."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class DelayqError(Exception):
     """Base of all errors of delayq."""
@@ -69,3 +72,12 @@ def alone(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
+
+
+@contextmanager
+def ungrouped() -> Iterator[None]:
+    """Let out what `alone` finds in a group: whoever calls need not know that tasks are inside."""
+    try:
+        yield
+    except ExceptionGroup as errors:
+        raise alone(errors) from None

@@ -10,7 +10,7 @@ import anyio
 
 from delayq.bell import Bell
 from delayq.connection import Server, outlast
-from delayq.errors import alone
+from delayq.errors import ungrouped
 from delayq.events import Corrected, CorrectionFailed, Observer, Promoted
 from delayq.logs import log_trouble
 from delayq.queue import OnDue, Queue
@@ -40,25 +40,20 @@ class Poller:
 
         :raises ServerError: if the server refuses; while it is merely away, this waits for it
         """
-        try:
-            await self._run()
-        except ExceptionGroup as errors:
-            raise alone(errors) from None
-
-    async def _run(self) -> None:
-        async with AsyncExitStack() as opened:
-            client = await opened.enter_async_context(self._server.client(self.name))
-            reader = await opened.enter_async_context(self._server.client(self.name))
-            self._queue = self._queue.bound_to(client)
-            bell = Bell(reader, self._queue.keys.bell)
-            listening = await opened.enter_async_context(anyio.create_task_group())
-            listening.start_soon(bell.listen)
-            with anyio.CancelScope() as self._waiting:
-                while not self._stopping:
-                    wait_s = await outlast(self.turn, self.name, self._observe)
-                    if wait_s > 0:
-                        await bell.wait(wait_s)
-            listening.cancel_scope.cancel()
+        with ungrouped():
+            async with AsyncExitStack() as opened:
+                client = await opened.enter_async_context(self._server.client(self.name))
+                reader = await opened.enter_async_context(self._server.client(self.name))
+                self._queue = self._queue.bound_to(client)
+                bell = Bell(reader, self._queue.keys.bell)
+                listening = await opened.enter_async_context(anyio.create_task_group())
+                listening.start_soon(bell.listen)
+                with anyio.CancelScope() as self._waiting:
+                    while not self._stopping:
+                        wait_s = await outlast(self.turn, self.name, self._observe)
+                        if wait_s > 0:
+                            await bell.wait(wait_s)
+                listening.cancel_scope.cancel()
 
     def stop(self) -> None:
         """Return from `run`: at once, as each move is one step at the server."""
