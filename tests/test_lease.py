@@ -2,10 +2,14 @@ import anyio
 import pytest
 
 from delayq import LeaseLost, Server, ServerUnreachable
+from delayq.bell import Bell
+from delayq.events import StoodBy
 from delayq.keys import GROUP
 from delayq.lease import Held, Lease, LeaseStore
 from delayq.pending import Pending
 from delayq.scripts import command
+from delayq.standby import Standby
+from delayq.tape import Tape
 from tests.conftest import KEYS, Client
 
 KEY = KEYS.lease()
@@ -182,3 +186,16 @@ async def test_of_those_that_start_at_one_instant_one_is_active(
             await anyio.wait_all_tasks_blocked()
             barrier.set()
         assert sum(isinstance(answer, Lease) for answer in answers) == 1
+
+
+async def test_a_consumer_that_lost_trust_never_holds_the_same_epoch_again(client: Client) -> None:
+    tape = Tape()
+    bell = Bell(client, KEYS.vacancy)
+    standby = Standby(LeaseStore(client, KEYS, "c1", 0.3), bell, "c1", tape)
+    async with anyio.create_task_group() as listening:
+        listening.start_soon(bell.listen)
+        first, _ = await standby.wait(KEY)
+        second, why = await standby.wait(KEY)
+        listening.cancel_scope.cancel()
+    assert tape.of(StoodBy)[0].epoch == first.epoch
+    assert (second.epoch > first.epoch, why) == (True, "expired")

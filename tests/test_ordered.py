@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from typing import Any
 
 import anyio
 import pytest
@@ -19,6 +20,7 @@ from delayq.events import (
     TookOver,
 )
 from delayq.keys import GROUP
+from delayq.pending import Batch, Pending
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.roles import troupe
 from tests.state import messages, owners
@@ -407,19 +409,40 @@ async def paused(client: Client, *commands: tuple[object, ...]) -> None:
 
 
 async def test_a_message_fetched_during_a_stop_is_handled_if_it_was_its_last_delivery(
-    server: Server, client: Client, make_queue: MakeQueue
+    server: Server, client: Client, make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    fetch = Pending.fetch
+
+    async def stop_meanwhile(self: Pending, *args: Any) -> Batch:
+        batch = await fetch(self, *args)
+        if batch.deliveries and not t.bodies:
+            t.supervisor._members["c1"].role.stop()
+        return batch
+
+    monkeypatch.setattr(Pending, "fetch", stop_meanwhile)
     queue = make_queue(retry=RetryPolicy(max_deliveries=1))
     async with troupe(server, queue) as t:
         await t.active("c1")
-        await anyio.wait_all_tasks_blocked()
-        await paused(client, ("XADD", KEYS.stream, "*", "body", "1"))
-        await t.supervisor.stop("c1")
+        await client.xadd(KEYS.stream, {"body": "1"})
+        await t.supervisor.finished("c1")
         await t.active("c2")
         await client.xadd(KEYS.stream, {"body": "2"})
         await t.settled(2)
         assert t.bodies == [1, 2]
         assert not t.tape.of(DeadLettered)
+
+
+async def test_a_holder_whose_connection_is_cut_names_its_new_one(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+        await t.active("c1", lease_ttl_s=60)
+        named = await client.hget(KEYS.lease(), "connection")
+        await client.client_kill_filter(_id=named)
+        with anyio.fail_after(5):
+            while await client.hget(KEYS.lease(), "connection") == named:
+                pass
+        assert not t.tape.of(LeaseEnded)
 
 
 async def test_a_stop_while_the_lease_is_being_taken_leaves_none_behind(
