@@ -25,7 +25,6 @@ class Competing(Service):
         super().__init__(work, term)
         self._store = store
         self._in_hand: set[str] = set()
-        self._settled = anyio.Event()
         self._dead: dict[str, int] = {}
         """Consumers found dead, and the connection by which they were, or 0."""
         self._strays = False
@@ -39,8 +38,7 @@ class Competing(Service):
                 while not self._stopping:
                     for delivery in await self._next():
                         if self._is_last(delivery):
-                            while self._in_hand:
-                                await self._settled.wait()
+                            await self._until_nothing_in_hand()
                             await self._settle(delivery)
                         else:
                             self._in_hand.add(delivery.entry)
@@ -74,6 +72,12 @@ class Competing(Service):
         most = self.work.policy.max_deliveries or 1
         return isinstance(delivery, Delivery) and 1 < most <= delivery.message.deliveries
 
+    async def _until_nothing_in_hand(self) -> None:
+        # Unlike `_pause` also while stopping: each settled message, and `stop`, wakes it to look.
+        while self._in_hand:
+            with anyio.CancelScope() as self._waiting:
+                await anyio.sleep_forever()
+
     async def _settle(self, delivery: Delivery | Malformed) -> None:
         outcome = await self._outcome(delivery)
         match outcome, delivery:
@@ -88,8 +92,6 @@ class Competing(Service):
             case _, Delivery():
                 self._handled(delivery)
         self._in_hand.discard(delivery.entry)
-        self._settled.set()
-        self._settled = anyio.Event()
         if self._stopping:
             await self._flush()
         self._waiting.cancel()

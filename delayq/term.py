@@ -91,9 +91,6 @@ class Term:
             with anyio.move_on_after(min(CHECK_S, max(0, renewed_at + period_s - mono_s()))):
                 await self._renew_now.wait()
             self._renew_now = anyio.Event()
-            if self._thaws_at > mono_s():
-                await self._thaw()
-                continue
             moved = await self.fenced("renew", lambda _: self._store.moved())
             if moved or mono_s() >= renewed_at + period_s - 0.01:
                 self.lease = await self.fenced("renew", self._store.renew)

@@ -84,6 +84,11 @@ class Troupe:
         return [handled.body for handled in self.handled]
 
 
+async def publish(queue: Queue, *bodies: object) -> None:
+    for body in bodies:
+        await queue.publish(body)
+
+
 @asynccontextmanager
 async def troupe(server: Server, queue: Queue) -> AsyncIterator[Troupe]:
     tape = Tape()

@@ -20,18 +20,13 @@ from delayq.events import (
 )
 from delayq.keys import GROUP
 from tests.conftest import KEYS, Client, MakeQueue
-from tests.roles import troupe
+from tests.roles import publish, troupe
 from tests.state import messages, owners
 
 
 @pytest.fixture
 def queue(make_queue: MakeQueue) -> Queue:
     return make_queue("none")
-
-
-async def publish(queue: Queue, *bodies: object) -> None:
-    for body in bodies:
-        await queue.publish(body)
 
 
 async def test_consumers_share_the_messages_and_each_is_handled_once(

@@ -22,13 +22,8 @@ from delayq.events import (
 from delayq.keys import GROUP
 from delayq.pending import Batch, Pending
 from tests.conftest import KEYS, Client, MakeQueue
-from tests.roles import troupe
+from tests.roles import publish, troupe
 from tests.state import messages, owners
-
-
-async def publish(queue: Queue, *bodies: object) -> None:
-    for body in bodies:
-        await queue.publish(body)
 
 
 async def test_messages_are_handled_in_order_and_leave_redis(
