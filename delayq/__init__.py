@@ -13,6 +13,7 @@ The path of a message:
               ─▶ delete the old consumer ─▶ handle what was pending ─▶ go on with new entries
 """
 
+from delayq.browse import Stats
 from delayq.connection import Server, check
 from delayq.consumer import Consumer
 from delayq.embedded import embedded
@@ -30,8 +31,8 @@ from delayq.keys import LaneKeys
 from delayq.message import Message, Receipt
 from delayq.poller import Poller
 from delayq.producer import Producer
-from delayq.queue import OnDue, Queue, Stats
-from delayq.retry import Reject, RetryLater, RetryPolicy
+from delayq.queue import OnDue, Ordering, Queue
+from delayq.retry import Reject, Retry, RetryLater
 from delayq.supervisor import Supervisor, signalled
 
 __all__ = [
@@ -47,13 +48,14 @@ __all__ = [
     "Message",
     "Observer",
     "OnDue",
+    "Ordering",
     "Poller",
     "Producer",
     "Queue",
     "Receipt",
     "Reject",
+    "Retry",
     "RetryLater",
-    "RetryPolicy",
     "Server",
     "ServerError",
     "ServerUnreachable",

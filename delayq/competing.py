@@ -8,7 +8,7 @@ from delayq.events import Inherited
 from delayq.lease import LeaseStore
 from delayq.message import Delivery
 from delayq.pending import RECLAIM_LIMIT, Malformed
-from delayq.retry import DeadLetter, Retry
+from delayq.retry import Again, DeadLetter
 from delayq.service import IDLE_S, Service, Work
 from delayq.term import Term
 
@@ -83,7 +83,7 @@ class Competing(Service):
         match outcome, delivery:
             case DeadLetter(), _:
                 await self._bury(delivery, outcome)
-            case Retry(), Delivery():
+            case Again(), Delivery():
                 pending, delay_ms = self.work.pending, outcome.delay_ms
                 await self.term.fenced(
                     "retry", lambda lease: pending.retry_later(lease, delivery, delay_ms)

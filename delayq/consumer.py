@@ -61,7 +61,7 @@ class Consumer:
                 raise ValueError(f"{what}: {least} to {most} (got {value})")
         if not is_async(handler):
             raise ValueError("handler: an async function of a body and a context is needed")
-        if not acknowledge and queue.ordering == "none":
+        if not (acknowledge or queue.ordered):
             raise ValueError("acknowledge: only an ordered queue can go without")
         self._server = server
         self._queue = queue
@@ -115,7 +115,7 @@ class Consumer:
     async def _one_term(
         self, queue: Queue, store: LeaseStore, doorbell: Bell, vacancy: Bell
     ) -> None:
-        key = queue.keys.lease(None if queue.ordering == "strict" else self.name)
+        key = queue.keys.lease(None if queue.ordered else self.name)
         with anyio.CancelScope() as self._waiting:
             lease, why = await Standby(store, vacancy, self.name, self._observe).wait(key)
         if self._waiting.cancelled_caught:
@@ -136,7 +136,7 @@ class Consumer:
             self._acknowledge,
         )
         term = self._term = Term(store, lease, self.name, self._observe)
-        ordered = queue.ordering == "strict"
+        ordered = queue.ordered
         service = self._service = Ordered(work, term) if ordered else Competing(work, term, store)
 
         async def serve() -> None:

@@ -24,6 +24,18 @@ class MalformedEntry(DelayqError):
     """Raised when a stream entry or a scheduled body is not a message."""
 
 
+class NewerFormat(MalformedEntry):
+    """Raised when an entry was written by a newer delayq than this one."""
+
+
+class BacklogFull(DelayqError):
+    """Raised when a publish would bring the queue's backlog over its limit; nothing was written."""
+
+
+class NotOpen(DelayqError):
+    """Raised when a queue is used outside `async with app`."""
+
+
 class LeaseLost(DelayqError):
     """Raised when a call needs a lease that its caller does not hold any more; nothing changed."""
 

@@ -96,6 +96,60 @@ class Retried(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Parked(Event):
+    """A message waits on the schedule behind one of its key that failed, `blocker`."""
+
+    epoch: int
+    id: str
+    blocker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Halted(Event):
+    """The lane stopped at a message, until somebody resumes it."""
+
+    epoch: int
+    id: str
+    reason: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed(Event):
+    """A lane that was halted goes on."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class HandoverAsked(Event):
+    """Somebody asked the active consumer to pass on."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoopBlocked(Event):
+    """A handler blocks the event loop, so that nothing else of this process runs.
+
+    `handler` names it and `at` tells where it was seen; a thread renewed the lease meanwhile.
+    """
+
+    epoch: int
+    handler: str
+    at: str
+    blocked_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewerFound(Event):
+    """A message was met that a newer delayq wrote: it is left to a newer process."""
+
+    epoch: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLettered(Event):
     """A message went to the dead stream."""
 

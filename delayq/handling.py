@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from delayq.message import Message
-from delayq.retry import DeadLetter, Retry, RetryPolicy
+from delayq.retry import Again, DeadLetter, Retry
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ other exception follows the queue's retry policy."""
 
 
 async def outcome_of(
-    handler: Handler, context: Context, policy: RetryPolicy, *, own_task: bool
-) -> Retry | DeadLetter | None:
+    handler: Handler, context: Context, policy: Retry, *, own_task: bool
+) -> Again | DeadLetter | None:
     """Handle a message and tell what is to become of it; None is: acknowledge it.
 
     :param own_task: nobody but the handler and our own scopes can cancel the task it runs in

@@ -11,16 +11,16 @@ from delayq.errors import InvalidName
 GROUP = "delayq"
 """The consumer group of every lane's stream."""
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
 def checked_name(kind: str, name: str) -> str:
     """Return `name` if it can stand in a key.
 
-    :raises InvalidName: if it is not 1 to 64 letters, digits, `_`, `.` or `-`
+    :raises InvalidName: if it is not 1 to 128 letters, digits, `_`, `.` or `-`
     """
     if not _NAME.fullmatch(name):
-        raise InvalidName(f"{kind} {name!r}: use 1 to 64 letters, digits, '_', '.' or '-'")
+        raise InvalidName(f"{kind} {name!r}: use 1 to 128 letters, digits, '_', '.' or '-'")
     return name
 
 
@@ -61,8 +61,33 @@ class LaneKeys:
 
     @property
     def recent(self) -> str:
-        """ZSET: ids published lately → due ms, so that a repeated publish is one message."""
+        """ZSET: `i:` and id, `d:` and dedup id of late publishes → ms until which it is known."""
         return self._part("recent")
+
+    @property
+    def dedup(self) -> str:
+        """HASH: dedup id → due ms and id of its first message."""
+        return self._part("dedup")
+
+    @property
+    def parked(self) -> str:
+        """HASH: key → id of its message that failed; the others of the key wait for it."""
+        return self._part("parked")
+
+    @property
+    def halted(self) -> str:
+        """HASH: the entry that the lane stopped at, and why."""
+        return self._part("halted")
+
+    @property
+    def ticked(self) -> str:
+        """STRING: the last tick of a recurring queue, ms."""
+        return self._part("ticked")
+
+    @property
+    def standby(self) -> str:
+        """ZSET: who stands by → ms when last seen."""
+        return self._part("standby")
 
     @property
     def dead(self) -> str:
@@ -92,5 +117,11 @@ class LaneKeys:
     def all(self) -> list[str]:
         """Every key that outlives its users; leases of competing consumers end by themselves."""
         streams = [self.stream, self.dead, self.bell, self.vacancy]
-        schedule = [self.schedule, self.bodies, self.arrival, self.recent]
-        return [*streams, *schedule, self.lease(), self.epoch]
+        schedule = [self.schedule, self.bodies, self.arrival, self.recent, self.dedup]
+        order = [self.parked, self.halted, self.ticked, self.standby]
+        return [*streams, *schedule, *order, self.lease(), self.epoch]
+
+
+def registry(namespace: str) -> str:
+    """SET: the names of the queues of a namespace, for whoever looks at all of them."""
+    return f"{checked_name('namespace', namespace)}:queues"

@@ -13,7 +13,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from delayq.errors import InvalidMessage, MalformedEntry
+from delayq.body import Codec, to_json
+from delayq.errors import InvalidMessage, MalformedEntry, NewerFormat
+
+FORMAT = 1
+"""The newest format of an entry that is understood. It stands in the field `v`, if it is not 1."""
 
 MAX_FIELDS = 64
 MAX_ID_BYTES = 128
@@ -32,7 +36,7 @@ class Message:
     id: str
     """Chosen by the producer: a publish repeated with the same id is one message."""
     body: Any
-    """Any JSON value."""
+    """Of the queue's type; by default any JSON value."""
     key: str | None = None
     """The ordering key."""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -49,9 +53,31 @@ class Receipt:
     """What `publish` answers: the message is in Redis."""
 
     id: str
+    """That of the first message, if this one is a duplicate."""
     due_ms: int
     duplicate: bool
-    """True if a message of that id was there already, and nothing was added."""
+    """True if a message of that id or `dedup_id` was there already, and nothing was added."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message on its way to publish.lua, every part checked."""
+
+    id: str
+    dedup_id: str
+    when: str
+    """As `when` encodes it."""
+    fields: list[str]
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
+        return sum(map(len, self.fields))
+
+    @property
+    def args(self) -> list[object]:
+        """The arguments that publish.lua takes for it."""
+        return [self.id, self.dedup_id, self.when, len(self.fields), *self.fields]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,56 +102,69 @@ def when(delay: timedelta | float | None, deliver_at: datetime | None) -> str:
     if deliver_at is not None:
         if delay is not None:
             raise InvalidMessage("delay, deliver_at: give one of them, not both")
-        if deliver_at.tzinfo is None:
+        if not isinstance(deliver_at, datetime) or deliver_at.tzinfo is None:
             raise InvalidMessage("deliver_at: a datetime with a timezone is needed")
         return str(max(0, _ms(deliver_at - _EPOCH)))
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else (delay or 0)
+    if not isinstance(seconds, int | float):
+        raise InvalidMessage(f"delay: seconds or a timedelta (got {seconds!r})")
     if not 0 <= seconds * 1000 <= MAX_DELAY_MS:
         raise InvalidMessage(f"delay: 0 s to {MAX_DELAY_MS // 1000} s (got {seconds})")
     return f"+{_ms(timedelta(seconds=seconds))}"
 
 
 def encode_fields(
-    body: object, key: str | None = None, headers: Mapping[str, str] | None = None
+    body: str, key: str | None = None, headers: Mapping[str, str] | None = None
 ) -> list[str]:
     """Encode what a producer gives as flat stream fields.
 
-    :raises InvalidMessage: if the body is no JSON, or a part is too large
+    :param body: as JSON
+    :raises InvalidMessage: if a part is too large, or a header is no string
     """
-    fields = ["body", _json("body", body, MAX_BODY_BYTES)]
+    fields = ["body", _within("body", body, MAX_BODY_BYTES)]
     if key is not None:
-        _within("key", key, MAX_KEY_BYTES)
-        fields += ["key", key]
+        if not isinstance(key, str):
+            raise InvalidMessage("key: it is a string")
+        fields += ["key", _within("key", key, MAX_KEY_BYTES)]
     if headers:
-        fields += ["headers", _json("headers", _checked_headers(headers), MAX_HEADERS_BYTES)]
+        written = to_json(_checked_headers(headers))
+        fields += ["headers", _within("headers", written, MAX_HEADERS_BYTES)]
     return fields
 
 
-def checked_id(message_id: str) -> str:
+def checked_id(message_id: str, name: str = "id") -> str:
     """Return `message_id` if it can be one.
 
-    :raises InvalidMessage: if it is empty, too long, or not UTF-8
+    :raises InvalidMessage: if it is no string, empty, too long, or not UTF-8
     """
-    if not message_id:
-        raise InvalidMessage("id: it is empty")
-    return _within("id", message_id, MAX_ID_BYTES)
+    if not isinstance(message_id, str) or not message_id:
+        raise InvalidMessage(f"{name}: it is a string, and not empty")
+    return _within(name, message_id, MAX_ID_BYTES)
 
 
-def decode_entry(entry: str, fields: Sequence[str], delivered: int) -> Message:
+JSON = Codec[Any]()
+
+
+def decode_entry(
+    entry: str, fields: Sequence[str], delivered: int, codec: Codec[Any] = JSON
+) -> Message:
     """Read a stream entry that its group has delivered `delivered` times.
 
-    :raises MalformedEntry: if it has no `body` of JSON, or another field is not what it should be
+    :raises NewerFormat: if a newer delayq wrote it
+    :raises MalformedEntry: if it has no `body`, or a field is not what it should be
     """
     if len(fields) > 2 * MAX_FIELDS:
         raise MalformedEntry(f"entry {entry}: {len(fields) // 2} fields, the limit is {MAX_FIELDS}")
     values = dict(zip(fields[::2], fields[1::2], strict=True))
     try:
+        if (version := int(values.get("v") or 1)) > FORMAT:
+            raise NewerFormat(f"entry {entry}: format {version}, this process knows {FORMAT}")
         # Bytes that are no UTF-8 stand there as lone surrogates, and are refused here.
         raw_body = _within("body", values["body"], MAX_BODY_BYTES)
         due_ms = int(values.get("due") or entry.partition("-")[0])
         return Message(
             id=values.get("id") or entry,
-            body=json.loads(raw_body),
+            body=codec.decode(raw_body),
             key=values.get("key"),
             headers=_read_headers(values.get("headers")),
             published_ms=int(values.get("published") or due_ms),
@@ -154,12 +193,13 @@ def unpack(packed: str) -> list[str]:
     return fields
 
 
-def with_body(fields: Sequence[str], body: object) -> list[str]:
+def with_body(fields: Sequence[str], body: str) -> list[str]:
     """Return `fields` with another body in them.
 
-    :raises InvalidMessage: if the body is no JSON, or too large
+    :param body: as JSON
+    :raises InvalidMessage: if it is too large
     """
-    encoded = _json("body", body, MAX_BODY_BYTES)
+    encoded = _within("body", body, MAX_BODY_BYTES)
     pairs = zip(fields[::2], fields[1::2], strict=True)
     return [part for name, old in pairs for part in (name, encoded if name == "body" else old)]
 
@@ -167,14 +207,6 @@ def with_body(fields: Sequence[str], body: object) -> list[str]:
 def _ms(duration: timedelta) -> int:
     """Count ms, rounded up: rounded down, a message would be early."""
     return -(-duration // timedelta(milliseconds=1))
-
-
-def _json(name: str, value: object, max_bytes: int) -> str:
-    try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidMessage(f"{name}: {error}") from error
-    return _within(name, text, max_bytes)
 
 
 def _within(name: str, text: str, max_bytes: int) -> str:

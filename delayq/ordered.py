@@ -5,7 +5,7 @@ import anyio
 from delayq.clock import mono_s
 from delayq.message import Delivery
 from delayq.pending import Malformed
-from delayq.retry import DeadLetter, Retry
+from delayq.retry import Again, DeadLetter
 from delayq.service import IDLE_S, Service, Work
 from delayq.term import Term
 
@@ -48,7 +48,7 @@ class Ordered(Service):
                 case DeadLetter(), _:
                     await self._bury(delivery, outcome)
                     return
-                case Retry(), Delivery():
+                case Again(), Delivery():
                     await self._flush()
                     self._report_retry(delivery, outcome)
                     again = await self._again(delivery.entry, outcome.delay_ms)

@@ -57,7 +57,10 @@ class Pending:
         self._queue = queue
 
     async def ensure_group(self) -> None:
-        """Create the consumer group, at the beginning of the stream, if it is not there."""
+        """Create the consumer group, at the beginning of the stream, if it is not there.
+
+        :raises ServerError: if the server did not answer, or refused
+        """
         stream = self._queue.keys.stream
         create = ("XGROUP CREATE", stream, GROUP, "0", "MKSTREAM")
         try:
@@ -65,6 +68,7 @@ class Pending:
         except ScriptFailed as error:
             if "BUSYGROUP" not in str(error):
                 raise
+        await self._queue.register()
 
     async def fetch(
         self, lease: Lease, start: str, count: int, acks: Collection[str] = (), call: str = ""
@@ -78,7 +82,7 @@ class Pending:
         :raises LeaseLost: if the lease is over; nothing changed
         :raises GroupMissing: if foreign hands took the stream or its group away
         """
-        scope = "" if self._queue.ordering == "strict" else lease.holder
+        scope = "" if self._queue.ordered else lease.holder
         last = self._queue.retry.max_deliveries or 0
         args = [lease.holder, scope, start, count, last, call or new_id(), *acks]
         last_id, *entries = await self._run("fetch", lease, args)

@@ -26,7 +26,12 @@ class Poller:
     """Promotes one queue's messages as they become due, corrected by its `on_due` if it has one."""
 
     def __init__(
-        self, server: Server, queue: Queue, *, name: str = "poller", observe: Observer = log_trouble
+        self,
+        server: Server,
+        queue: Queue,
+        *,
+        name: str = "poller",
+        observe: Observer = log_trouble,
     ) -> None:
         self.name = name
         self._server = server
@@ -49,6 +54,7 @@ class Poller:
                 listening = await opened.enter_async_context(anyio.create_task_group())
                 listening.start_soon(bell.listen)
                 with anyio.CancelScope() as self._waiting:
+                    await outlast(self._queue.register, self.name, self._observe)
                     while not self._stopping:
                         wait_s = await outlast(self.turn, self.name, self._observe)
                         if wait_s > 0:
@@ -95,7 +101,7 @@ class Poller:
         """Call the hook. Where it fails the message goes on as it was: its handler decides."""
         try:
             with anyio.fail_after(HOOK_TIMEOUT_S):
-                return seen.corrected(await on_due(seen.message))
+                return seen.corrected(self._queue.codec.encode(await on_due(seen.message)))
         except Exception as error:  # noqa: BLE001 - one bad message must not stop the others
             said = f"{type(error).__name__}: {error}"
             self._observe(CorrectionFailed(self.name, seen.message.id, said))

@@ -1,19 +1,37 @@
-"""A queue: declared alike in every process, published to, looked at."""
+"""A queue: declared alike in every process; published to, looked at, changed."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal, get_args
+from typing import Any, Generic, Literal, get_args
 
+import anyio
 from redis.asyncio import Redis
 
 from delayq import scripts
-from delayq.keys import LaneKeys
-from delayq.message import Message, Receipt, checked_id, encode_fields, new_id, when
-from delayq.retry import RetryPolicy
+from delayq.body import B, Codec
+from delayq.browse import Stats, stats
+from delayq.clock import SERVER_CLOCK, Clock
+from delayq.connection import outlast
+from delayq.errors import BacklogFull, DelayqError, ServerError, ServerUnreachable
+from delayq.events import Event, Unreachable
+from delayq.keys import LaneKeys, registry
+from delayq.message import (
+    Message,
+    Outgoing,
+    Receipt,
+    checked_id,
+    encode_fields,
+    new_id,
+    when,
+)
+from delayq.outbox import MAX_MESSAGES, Outbox
+from delayq.retry import OnFailure, Retry
 
-Ordering = Literal["none", "strict"]
-"""Whether consumers compete, or one is active and the others stand by."""
+Ordering = Literal["none", "strict", "key"]
+"""Whether consumers compete; or one is active and the others stand by, and then whether it handles
+one message at a time, or those of one key in order and different keys at once."""
 OnDue = Callable[[Message], Awaitable[Any]]
 """A hook of the poller: given a message that is due, it returns the body to go on with."""
 
@@ -21,73 +39,221 @@ PROMOTE_LIMIT = 128
 """Messages moved by one script at most: a few ms of the server's time."""
 DEDUP_WINDOW_MS = 60_000
 """How long a publish repeated with the same id is known to be one message."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """How many messages are where, and who is active."""
-
-    scheduled: int = 0
-    ready: int = 0
-    pending: int = 0
-    dead: int = 0
-    next_due_ms: tuple[int, ...] = ()
-    """Of the first few that are scheduled."""
-    holder: str | None = None
+MAX_DEDUP_WINDOW_S = 30 * 86_400.0
 
 
 @dataclass(frozen=True)
-class Queue:
+class Queue(Generic[B]):
     """A queue on one server; `bound_to` gives the same queue over another client.
 
     Declare it alike in every process: with `on_due`, a publish leaves promoting to the pollers.
 
-    :raises ValueError: if `ordering` is none that there is
+    :raises ValueError: if `ordering` or `on_failure` is none that there is, or a number is out of
+        range
     """
 
-    client: Redis
+    connect: Callable[[], Redis]
+    """Gives the client."""
     keys: LaneKeys
     ordering: Ordering = "none"
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    retry: Retry = field(default_factory=Retry)
+    on_failure: OnFailure = "block"
+    """What a failure means, where the order is kept."""
     on_due: OnDue | None = None
+    codec: Codec[B] = field(default_factory=Codec)
+    max_backlog: int | None = None
+    """Messages scheduled, ready and pending, beyond which a publish is refused."""
+    dedup_window_s: float = 3600.0
+    """How long a `dedup_id` is known."""
+    patience_s: float = 3.0
+    """How long a publish is tried again while the server is away."""
+    past_due: bool = True
+    """False for those who do not know the queue's `on_due`: they leave promoting to the pollers,
+    and publish behind what is due."""
+    clock: Clock = SERVER_CLOCK
 
     def __post_init__(self) -> None:
-        if self.ordering not in get_args(Ordering):
-            raise ValueError(f"ordering: one of {get_args(Ordering)} (got {self.ordering!r})")
+        for name, value, known in (
+            ("ordering", self.ordering, get_args(Ordering)),
+            ("on_failure", self.on_failure, get_args(OnFailure)),
+        ):
+            if value not in known:
+                raise ValueError(f"{name}: one of {known} (got {value!r})")
+        if self.max_backlog is not None and self.max_backlog < 1:
+            raise ValueError(f"max_backlog: at least 1, or None (got {self.max_backlog})")
+        if not 1 <= self.dedup_window_s <= MAX_DEDUP_WINDOW_S:
+            raise ValueError(
+                f"dedup_window_s: 1 to {MAX_DEDUP_WINDOW_S:.0f} (got {self.dedup_window_s})"
+            )
+        object.__setattr__(self, "_outbox", Outbox(self._send))
+        object.__setattr__(self, "_registered", [])
 
-    def bound_to(self, client: Redis) -> "Queue":
+    @property
+    def client(self) -> Redis:
+        """The client that calls go through."""
+        return self.connect()
+
+    @property
+    def name(self) -> str:
+        """The queue's name."""
+        return self.keys.queue
+
+    @property
+    def ordered(self) -> bool:
+        """Whether one consumer is active, and the others stand by."""
+        return self.ordering != "none"
+
+    def bound_to(self, client: Redis, patience_s: float | None = None) -> "Queue[B]":
         """Return this queue, over `client`."""
-        return replace(self, client=client)
+        patience_s = self.patience_s if patience_s is None else patience_s
+        return replace(self, connect=lambda: client, patience_s=patience_s)
+
+    # -- publishing --
 
     async def publish(
         self,
-        body: object,
+        body: B,
         *,
         delay: timedelta | float | None = None,
         deliver_at: datetime | None = None,
         key: str | None = None,
-        headers: Mapping[str, str] | None = None,
         id: str | None = None,  # noqa: A002 - the field's own word
+        dedup_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Receipt:
         """Publish a message: when this returns, it is in the primary's dataset.
 
-        :param body: any JSON value
+        Publishes at the same time share a script call. While the server is away this is tried
+        again for `patience_s`: never twice, as the id is known.
+
+        :param body: of the queue's type
         :param delay: a timedelta, or seconds, from the server's now
-        :param id: give one to make repeating safe beyond this call; known for 60 s, or while
-            the message is scheduled
+        :param deliver_at: a datetime with a timezone; what has passed is due now
+        :param key: the ordering key
+        :param id: give one to make repeating safe beyond this call; known for 60 s after the due
+            time, and while the message is scheduled
+        :param dedup_id: of several messages with the same one within `dedup_window_s`, the first is
+            the only one; the receipt has its id
         :raises InvalidMessage: if a part breaks a limit; nothing was written
+        :raises BacklogFull: if the queue is at `max_backlog`; nothing was written
         :raises ServerOutOfMemory: if the server is at maxmemory; nothing was written
         :raises ServerUnreachable: if no answer came; a repeat with the same id is safe
         """
-        message_id = checked_id(new_id() if id is None else id)
-        fields = encode_fields(body, key, headers)
-        promote = 0 if self.on_due else PROMOTE_LIMIT
-        message = [message_id, when(delay, deliver_at), len(fields), *fields]
-        k = self.keys
-        keys = [k.stream, k.schedule, k.bodies, k.arrival, k.dead, k.bell, k.recent]
-        args = ["", promote, DEDUP_WINDOW_MS, *message]
-        due_ms, known = await scripts.run(self.client, "publish", keys, args)
-        return Receipt(message_id, int(due_ms), bool(known))
+        message = self.message(
+            body,
+            delay=delay,
+            deliver_at=deliver_at,
+            key=key,
+            id=id,
+            dedup_id=dedup_id,
+            headers=headers,
+        )
+        outbox: Outbox = self._outbox  # type: ignore[attr-defined]
+        return await outbox.post(message)
+
+    def message(
+        self,
+        body: B,
+        *,
+        delay: timedelta | float | None = None,
+        deliver_at: datetime | None = None,
+        key: str | None = None,
+        id: str | None = None,  # noqa: A002 - the field's own word
+        dedup_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Outgoing:
+        """Make a message for `publish_many`. Parameters are those of `publish`.
+
+        :raises InvalidMessage: if a part breaks a limit
+        """
+        return Outgoing(
+            checked_id(new_id() if id is None else id),
+            "" if dedup_id is None else checked_id(dedup_id, "dedup_id"),
+            when(delay, deliver_at),
+            encode_fields(self.codec.encode(body), key, headers),
+        )
+
+    async def publish_many(self, messages: Iterable[B | Outgoing]) -> list[Receipt]:
+        """Publish many messages in their order, up to 256 by one script call.
+
+        :param messages: bodies, or what `message` made of them
+        :return: a receipt for each
+        :raises InvalidMessage: if one breaks a limit; nothing was written
+        :raises BacklogFull: if not all of a call's messages have room; the error tells how many of
+            the calls before were accepted
+        :raises ServerError: as for `publish`
+        """
+        every = [m if isinstance(m, Outgoing) else self.message(m) for m in messages]
+        receipts: list[Receipt] = []
+        for at in range(0, len(every), MAX_MESSAGES):
+            for answer in await self._send(every[at : at + MAX_MESSAGES], whole=True):
+                if isinstance(answer, DelayqError):
+                    raise type(answer)(f"{answer}; {len(receipts)} of {len(every)} were accepted")
+                receipts.append(answer)
+        return receipts
+
+    async def _send(
+        self, messages: Sequence[Outgoing], *, whole: bool = False
+    ) -> list[Receipt | DelayqError]:
+        k, clock = self.keys, self.clock.now_ms()
+        keys = [k.stream, k.schedule, k.bodies, k.arrival, k.dead, k.bell, k.recent, k.dedup]
+        promote = -1 if not self.past_due else 0 if self.on_due else PROMOTE_LIMIT
+        args: list[object] = [
+            "" if clock is None else clock,
+            promote,
+            DEDUP_WINDOW_MS,
+            round(self.dedup_window_s * 1000),
+            self.max_backlog or 0,
+            int(whole),
+        ]
+        for message in messages:
+            args += message.args
+        answers = await self._patiently(lambda: scripts.run(self.client, "publish", keys, args))
+        await self._once_registered()
+        return [
+            BacklogFull(f"{self.name}: the backlog is at its limit of {self.max_backlog} messages")
+            if status == 2
+            else Receipt(message_id, int(due_ms), bool(status))
+            for message_id, due_ms, status in zip(*[iter(answers)] * 3, strict=True)
+        ]
+
+    async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Make a call that is safe to repeat, for as long as this queue has patience."""
+        if self.patience_s <= 0:
+            return await call()
+        said = f"no answer within {self.patience_s} s"
+
+        def heard(event: Event) -> None:
+            nonlocal said
+            if isinstance(event, Unreachable):
+                said = event.error
+
+        with anyio.move_on_after(self.patience_s):
+            return await outlast(call, self.name, heard)
+        raise ServerUnreachable(said)
+
+    # -- looking and changing --
+
+    async def stats(self) -> Stats:
+        """Count what is where.
+
+        :raises ServerError: if the server did not answer, or refused
+        """
+        return await stats(self.client, self.keys)
+
+    async def _once_registered(self) -> None:
+        done: list[bool] = self._registered  # type: ignore[attr-defined]
+        if not done:
+            done.append(True)
+            with suppress(ServerError):  # the publish is accepted all the same
+                await self.register()
+
+    async def register(self) -> None:
+        """Have the queue listed among those of its namespace.
+
+        :raises ServerError: if the server did not answer, or refused
+        """
+        await scripts.command(self.client, "SADD", registry(self.keys.namespace), self.name)
 
     async def destroy(self) -> None:
         """Delete every key of the queue, with all its messages. Its consumers must have ended.
@@ -95,25 +261,4 @@ class Queue:
         :raises ServerError: if the server did not answer, or refused
         """
         await scripts.command(self.client, "UNLINK", *self.keys.all)
-
-    async def stats(self) -> Stats:
-        """Count what is where. A few reads, not one snapshot.
-
-        :raises ServerError: if the server did not answer, or refused
-        """
-
-        async def ask(*words: object) -> Any:
-            return await scripts.command(self.client, *words)
-
-        k = self.keys
-        groups = await ask("XINFO GROUPS", k.stream) if await ask("EXISTS", k.stream) else []
-        pending = sum(group["pending"] for group in groups)
-        first = await ask("ZRANGE", k.schedule, 0, 7, "WITHSCORES")
-        return Stats(
-            scheduled=await ask("ZCARD", k.schedule),
-            ready=max(0, await ask("XLEN", k.stream) - pending),
-            pending=pending,
-            dead=await ask("XLEN", k.dead),
-            next_due_ms=tuple(int(due_ms) for due_ms in first[1::2]),
-            holder=await ask("HGET", k.lease(), "holder"),
-        )
+        await scripts.command(self.client, "SREM", registry(self.keys.namespace), self.name)

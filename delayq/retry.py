@@ -4,9 +4,12 @@ import random
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from delayq.errors import InvalidMessage
 from delayq.message import MAX_DELAY_MS
+
+REJECTED = "rejected"
 
 
 class RetryLater(Exception):
@@ -23,9 +26,19 @@ class Reject(Exception):
     """Raise it in a handler to make the message a dead letter at once."""
 
 
+OnFailure = Literal["block", "park", "dead_letter", "halt"]
+"""What a failure means in an ordered queue, where a retry elsewhere would change the order.
+
+"block": it is retried in place, and those behind it wait; a dead letter when its deliveries are
+used up. "park": it waits on the schedule, and the messages of its key behind it; other keys go on.
+"dead_letter": at once, and the next goes on. "halt": retried in place, and when its deliveries are
+used up the lane stops until it is resumed.
+"""
+
+
 @dataclass(frozen=True, slots=True)
-class Retry:
-    """The outcome: deliver it again after `delay_ms`."""
+class Again:
+    """The outcome: deliver it again after `delay_ms`, in place or by the schedule."""
 
     delay_ms: int
     error: str = ""
@@ -40,7 +53,27 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class Park:
+    """The outcome: back to the schedule for `delay_ms`, and its key waits for it."""
+
+    delay_ms: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """The outcome: the lane stops at this message, until somebody resumes it."""
+
+    reason: str
+    error: str = ""
+
+
+Outcome = Again | Park | DeadLetter | Halt | None
+"""What is to become of a message; None is: acknowledge it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
     """Exponential backoff with full jitter, and an end to it.
 
     Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
@@ -52,6 +85,8 @@ class RetryPolicy:
     """Upper bound of the first delay; it doubles with each delivery."""
     cap_ms: int = 60_000
     """Upper bound of any delay."""
+    never: tuple[type[Exception], ...] = ()
+    """Exceptions that no retry would mend: a dead letter at once."""
 
     def __post_init__(self) -> None:
         if self.max_deliveries is not None and self.max_deliveries < 1:
@@ -61,21 +96,41 @@ class RetryPolicy:
 
     def decide(
         self, deliveries: int, error: Exception, jitter: Callable[[], float] = random.random
-    ) -> Retry | DeadLetter:
+    ) -> Again | DeadLetter:
         """Decide on a message that failed with `error` at its `deliveries`-th delivery."""
         said = _said(error)
         if isinstance(error, Reject):
-            return DeadLetter("rejected", str(error))
+            return DeadLetter(REJECTED, str(error))
+        if isinstance(error, self.never):
+            return DeadLetter("never retried", said)
         if self.max_deliveries is not None and deliveries >= self.max_deliveries:
             return DeadLetter("max deliveries", said)
         if isinstance(error, RetryLater):
-            return Retry(error.delay_ms)
+            return Again(error.delay_ms)
         bound_ms = min(self.cap_ms, self.base_ms * 2 ** min(deliveries - 1, 32))
-        return Retry(round(bound_ms * jitter()), said)
+        return Again(round(bound_ms * jitter()), said)
 
     def exhausted(self, deliveries: int) -> bool:
         """Tell whether a message was delivered, and not settled, too often to be tried again."""
         return self.max_deliveries is not None and deliveries > self.max_deliveries
+
+
+def in_order(
+    on_failure: OnFailure, outcome: Again | DeadLetter
+) -> Again | Park | DeadLetter | Halt:
+    """Tell what an outcome is in an ordered queue, where a failure means `on_failure`.
+
+    A `RetryLater` is no failure, and a `Reject` is a dead letter everywhere.
+    """
+    match outcome, on_failure:
+        case Again(delay_ms, error), "park":
+            return Park(delay_ms, error)
+        case Again(_, error), "dead_letter" if error:
+            return DeadLetter("failed", error)
+        case DeadLetter(reason, error), "halt" if reason != REJECTED:
+            return Halt(reason, error)
+        case _:
+            return outcome
 
 
 def _said(error: Exception) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from delayq import scripts
+from delayq.body import Codec
 from delayq.errors import MalformedEntry
 from delayq.message import Message, decode_entry, unpack, with_body
 from delayq.queue import PROMOTE_LIMIT, Queue
@@ -26,10 +27,11 @@ class Scheduled:
     fields: list[str]
     message: Message
 
-    def corrected(self, body: object) -> "Scheduled":
+    def corrected(self, body: str) -> "Scheduled":
         """Return this message, to be promoted with another body.
 
-        :raises InvalidMessage: if the body is no JSON, or too large
+        :param body: as JSON
+        :raises InvalidMessage: if it is too large
         """
         return replace(self, fields=with_body(self.fields, body))
 
@@ -43,31 +45,31 @@ class Schedule:
     async def promote(self, now_ms: int | None = None) -> tuple[int, float | None]:
         """Move what is due to the stream.
 
-        :param now_ms: instead of the server's time
+        :param now_ms: instead of the clock's time
         :return: how many were moved, and seconds until the next is due: 0 if more are, None if
             the schedule is empty
         :raises ServerError: if the server did not answer, or refused
         """
         k = self._queue.keys
         keys = [k.stream, k.schedule, k.bodies, k.arrival, k.dead]
-        moved, wait_ms = await self._run("promote", keys, [_or_server(now_ms), PROMOTE_LIMIT])
+        moved, wait_ms = await self._run("promote", keys, [self._now(now_ms), PROMOTE_LIMIT])
         return moved, _seconds(wait_ms)
 
     async def due(self, now_ms: int | None = None) -> tuple[list[Scheduled], float | None]:
         """Read what is due. Nothing changes, but what is no message becomes a dead letter.
 
-        :param now_ms: instead of the server's time
+        :param now_ms: instead of the clock's time
         :return: the due messages, and seconds until the next after them, as for `promote`
         :raises ServerError: if the server did not answer, or refused
         """
         keys = [self._queue.keys.schedule, self._queue.keys.bodies]
-        wait_ms, *rows = await self._run("due", keys, [_or_server(now_ms), PROMOTE_LIMIT])
+        wait_ms, *rows = await self._run("due", keys, [self._now(now_ms), PROMOTE_LIMIT])
         due: list[Scheduled] = []
         malformed: list[object] = []
         for at in range(0, len(rows), 3):
             member, score, packed = rows[at : at + 3]
             try:
-                due.append(_scheduled(member, score, packed))
+                due.append(_scheduled(member, score, packed, self._queue.codec))
             except MalformedEntry:
                 malformed += [member, score, 0]
         if malformed:
@@ -91,20 +93,20 @@ class Schedule:
         moved: list[int] = await self._run("promote_as", keys, args)
         return moved
 
+    def _now(self, given_ms: int | None) -> str | int:
+        now_ms = self._queue.clock.now_ms() if given_ms is None else given_ms
+        return "" if now_ms is None else now_ms
+
     async def _run(self, name: str, keys: list[str], args: list[object]) -> Any:
         return await scripts.run(self._queue.client, name, keys, args)
-
-
-def _or_server(now_ms: int | None) -> str | int:
-    return "" if now_ms is None else now_ms
 
 
 def _seconds(wait_ms: int) -> float | None:
     return None if wait_ms < 0 else wait_ms / 1000
 
 
-def _scheduled(member: str, score: str, packed: str) -> Scheduled:
+def _scheduled(member: str, score: str, packed: str, codec: Codec[Any]) -> Scheduled:
     fields = unpack(packed)
     message_id, due_ms = member[_ARRIVAL_CHARS:], score.partition(".")[0]
     entry = ["id", message_id, "due", due_ms, *fields]
-    return Scheduled(member, score, fields, decode_entry(message_id, entry, 0))
+    return Scheduled(member, score, fields, decode_entry(message_id, entry, 0, codec))

@@ -12,7 +12,7 @@ from delayq.events import Acked, DeadLettered, Observer, Retried
 from delayq.handling import Context, Handler, outcome_of
 from delayq.message import Delivery, new_id
 from delayq.pending import Batch, Malformed, Pending
-from delayq.retry import DeadLetter, Retry, RetryPolicy
+from delayq.retry import Again, DeadLetter, Retry
 from delayq.term import Term
 
 MAX_ACKS = 1_000
@@ -27,7 +27,7 @@ class Work:
 
     role: str
     pending: Pending
-    policy: RetryPolicy
+    policy: Retry
     handler: Handler
     bell: Bell
     observe: Observer
@@ -107,7 +107,7 @@ class Service:
             if not self._stopping:
                 await wait()
 
-    async def _outcome(self, delivery: Delivery | Malformed) -> Retry | DeadLetter | None:
+    async def _outcome(self, delivery: Delivery | Malformed) -> Again | DeadLetter | None:
         if isinstance(delivery, Malformed):
             return DeadLetter("malformed", delivery.reason)
         await self.term.begin()
@@ -136,7 +136,7 @@ class Service:
         why = (outcome.reason, outcome.error)
         self.work.observe(DeadLettered(self.work.role, epoch, message_id, deliveries, *why))
 
-    def _report_retry(self, delivery: Delivery, outcome: Retry) -> None:
+    def _report_retry(self, delivery: Delivery, outcome: Again) -> None:
         message = delivery.message
         self.work.observe(
             Retried(

@@ -5,7 +5,7 @@ from typing import Any
 import anyio
 import pytest
 
-from delayq import LaneKeys, Queue, RetryPolicy, Server
+from delayq import LaneKeys, Queue, Retry, Server
 from delayq.lease import Lease, LeaseStore
 from delayq.pending import Pending
 from delayq.queue import OnDue, Ordering
@@ -53,10 +53,18 @@ async def client(server: Server) -> AsyncIterator[Client]:
 def make_queue(client: Client) -> MakeQueue:
     def make(
         ordering: Ordering = "strict",
-        retry: RetryPolicy | None = None,
+        retry: Retry | None = None,
         on_due: OnDue | None = None,
+        **declared: Any,
     ) -> Queue:
-        return Queue(client, KEYS, ordering, retry or RetryPolicy(base_ms=1, cap_ms=1), on_due)
+        return Queue(
+            lambda: client,
+            KEYS,
+            ordering,
+            retry or Retry(base_ms=1, cap_ms=1),
+            on_due=on_due,
+            **declared,
+        )
 
     return make
 

@@ -7,7 +7,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from delayq import Queue, RetryLater, RetryPolicy, Server
+from delayq import Queue, Retry, RetryLater, Server
 from delayq.events import (
     Acked,
     DeadLettered,
@@ -75,7 +75,7 @@ async def test_a_retried_message_goes_through_the_schedule(server: Server, queue
 async def test_one_that_fails_too_often_is_a_dead_letter(
     server: Server, client: Client, make_queue: MakeQueue
 ) -> None:
-    queue = make_queue("none", RetryPolicy(max_deliveries=2, base_ms=1, cap_ms=1))
+    queue = make_queue("none", Retry(max_deliveries=2, base_ms=1, cap_ms=1))
     async with troupe(server, queue) as t:
         t.failing["a"] = [ValueError("no")] * 5
         t.poller()
@@ -246,7 +246,7 @@ async def test_a_second_consumer_of_the_same_name_stands_by(server: Server, queu
 async def test_a_message_that_kills_its_consumer_takes_no_other_with_it(
     server: Server, make_queue: MakeQueue
 ) -> None:
-    queue = make_queue("none", RetryPolicy(max_deliveries=3))
+    queue = make_queue("none", Retry(max_deliveries=3))
     async with troupe(server, queue) as t:
         t.held = {"poison": anyio.Event()} | {number: anyio.Event() for number in range(6)}
         await publish(queue, "poison", *range(6))

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from delayq import Consumer, InvalidName, Queue, Reject, RetryPolicy, Server
+from delayq import Consumer, InvalidName, Queue, Reject, Retry, Server
 from delayq.events import (
     DeadLettered,
     Ended,
@@ -102,9 +102,9 @@ async def test_after_a_kill_the_standby_takes_everything_in_order(
 
 async def test_a_killed_consumer_under_its_own_name_goes_on(server: Server, queue: Queue) -> None:
     async with troupe(server, queue) as t:
-        await t.active("c1")
         t.held[0] = anyio.Event()
         await publish(queue, 0, 1)
+        await t.active("c1")
         await t.begins(0)
         await t.supervisor.kill("c1")
         t.held[0].set()
@@ -251,7 +251,7 @@ async def test_a_message_that_fails_too_often_is_a_dead_letter_and_the_next_goes
 async def test_a_message_that_kills_its_consumer_is_a_dead_letter_in_the_end(
     server: Server, client: Client, make_queue: MakeQueue
 ) -> None:
-    queue = make_queue(retry=RetryPolicy(max_deliveries=3))
+    queue = make_queue(retry=Retry(max_deliveries=3))
     async with troupe(server, queue) as t:
         t.held["poison"] = anyio.Event()
         await publish(queue, "poison", *range(5))
@@ -298,7 +298,7 @@ async def test_a_group_that_foreign_hands_destroyed_is_made_again(
 async def test_without_acknowledging_the_next_consumer_starts_from_the_beginning(
     server: Server, client: Client, make_queue: MakeQueue
 ) -> None:
-    queue = make_queue(retry=RetryPolicy(max_deliveries=None))
+    queue = make_queue(retry=Retry(max_deliveries=None))
     async with troupe(server, queue) as t:
         await publish(queue, *range(5))
         for number in range(3):
@@ -415,7 +415,7 @@ async def test_a_message_fetched_during_a_stop_is_handled_if_it_was_its_last_del
         return batch
 
     monkeypatch.setattr(Pending, "fetch", stop_meanwhile)
-    queue = make_queue(retry=RetryPolicy(max_deliveries=1))
+    queue = make_queue(retry=Retry(max_deliveries=1))
     async with troupe(server, queue) as t:
         await t.active("c1")
         await client.xadd(KEYS.stream, {"body": "1"})

@@ -172,7 +172,7 @@ async def test_trust_ends_by_itself_where_the_server_is_away() -> None:
         await real.start()
         server = Server(real.url)
         async with server.client() as client:
-            queue = Queue(client, KEYS, "strict")
+            queue = Queue(lambda: client, KEYS, "strict")
             async with troupe(server, queue) as t:
                 t.held[1] = anyio.Event()
                 await t.active("c1", lease_ttl_s=0.5)
@@ -192,7 +192,7 @@ async def test_roles_outlast_a_server_that_is_killed_and_lose_nothing() -> None:
         await real.start()
         server = Server(real.url)
         async with server.client() as client:
-            queue = Queue(client, KEYS, "strict")
+            queue = Queue(lambda: client, KEYS, "strict")
             async with troupe(server, queue) as t:
                 t.poller()
                 await t.active("c1", lease_ttl_s=2)

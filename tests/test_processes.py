@@ -21,7 +21,7 @@ def consumer(server: Server, name: str, *more: str) -> Running:
 
 @pytest.fixture
 async def queue(client: Client) -> AsyncIterator[Queue]:
-    yield Queue(client, KEYS, "strict")
+    yield Queue(lambda: client, KEYS, "strict")
 
 
 async def publish(queue: Queue, first: int, last: int) -> None:

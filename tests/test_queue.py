@@ -75,11 +75,13 @@ async def test_a_publish_repeated_after_promotion_or_ack_is_one_message(
 
 
 async def test_what_was_published_lately_is_forgotten_in_time(client: Client, queue: Queue) -> None:
-    await client.zadd(KEYS.recent, {f"old-{n}": n for n in range(25)})
+    await client.zadd(KEYS.recent, {f"{kind}:{n}": n for n in range(12) for kind in "id"})
+    await client.hset(KEYS.dedup, mapping={str(n): f"1 {n}" for n in range(12)})
     for _ in range(3):
         await queue.publish(1)
     assert await client.zcard(KEYS.recent) == 3
-    assert 0 < await client.pttl(KEYS.recent) <= 120_000
+    assert await client.hlen(KEYS.dedup) == 0
+    assert 0 < await client.pttl(KEYS.recent) <= 7_200_000
 
 
 async def test_equal_bodies_are_different_messages(
@@ -190,7 +192,7 @@ async def test_a_corrected_message_moves_with_its_new_body_if_it_is_as_it_was_se
         await queue.publish(name, id=name, key="k", delay=1)
     seen, _ = await schedule.due(now_ms=FAR_MS)
     assert [s.message.body for s in seen] == ["a", "b", "c"]
-    corrected = [s.corrected(s.message.body.upper()) for s in seen]
+    corrected = [s.corrected(f'"{s.message.body.upper()}"') for s in seen]
     await client.zadd(KEYS.schedule, {seen[1].member: int(seen[1].score) + 1})
     assert await schedule.promote_as(corrected) == [True, False, True]
     assert await schedule.promote_as(corrected) == [False, False, False]

@@ -106,7 +106,15 @@ async def test_without_a_lease_all_is_refused_and_nothing_changes(
 async def test_a_key_of_the_wrong_type_is_named_and_nothing_changes(
     client: Client, queue: Queue
 ) -> None:
-    for key in [KEYS.stream, KEYS.schedule, KEYS.bodies, KEYS.recent, KEYS.arrival, KEYS.bell]:
+    for key in [
+        KEYS.stream,
+        KEYS.schedule,
+        KEYS.bodies,
+        KEYS.recent,
+        KEYS.arrival,
+        KEYS.bell,
+        KEYS.dedup,
+    ]:
         await client.flushall()
         await client.sadd(key, "foreign")
         before = await dump(client)

@@ -31,7 +31,7 @@ from delayq.events import (
 )
 from delayq.handling import Context
 from delayq.producer import Producer
-from delayq.retry import RetryPolicy
+from delayq.retry import Retry
 from delayq.settings import FailoverSettings
 from delayq.supervisor import Role, Supervisor
 
@@ -49,7 +49,7 @@ async def run(settings: FailoverSettings, say: Say) -> Verdict:
     :raises ServerError: if the server will not do
     """
     alone = settings.only is not None
-    patient = RetryPolicy(max_deliveries=None) if settings.no_ack else RetryPolicy()
+    patient = Retry(max_deliveries=None) if settings.no_ack else Retry()
     async with stage(settings, "failover", ordering="strict", alone=alone, retry=patient) as on:
         demo = _Failover(settings, on)
         await on.play(demo)

@@ -15,6 +15,7 @@ from typing import Protocol
 import anyio
 
 from delayq import logs
+from delayq.browse import Stats
 from delayq.clock import mono_s, real_ms
 from delayq.connection import Server, check, clock_offset_ms, outlast
 from delayq.demos.report import Handling, Report
@@ -24,8 +25,8 @@ from delayq.errors import ServerError
 from delayq.events import Ended, Event, Recovered, Unreachable
 from delayq.handling import Context
 from delayq.keys import LaneKeys
-from delayq.queue import OnDue, Ordering, Queue, Stats
-from delayq.retry import RetryPolicy
+from delayq.queue import OnDue, Ordering, Queue
+from delayq.retry import Retry
 from delayq.settings import DemoSettings
 from delayq.supervisor import Supervisor, signalled
 from delayq.tape import Tape
@@ -138,7 +139,7 @@ async def stage(
     ordering: Ordering,
     alone: bool,
     on_due: OnDue | None = None,
-    retry: RetryPolicy | None = None,
+    retry: Retry | None = None,
 ) -> AsyncIterator[Stage]:
     """Open a stage. A whole demo plays on a queue of its own, and deletes it; one role does not.
 
@@ -154,7 +155,7 @@ async def stage(
         client = await opened.enter_async_context(server.client("demo"))
         name = queue_name if alone else f"{queue_name}-{secrets.token_hex(4)}"
         keys = LaneKeys(settings.namespace, name)
-        queue = Queue(client, keys, ordering, retry or RetryPolicy(), on_due)
+        queue = Queue(lambda: client, keys, ordering, retry or Retry(), on_due=on_due)
         live = not (settings.plain or settings.json_verdict or alone) and _on_a_terminal()
         if alone:
             logs.tell("running alone; Ctrl-C stops it", pid=os.getpid(), queue=name)

@@ -1,0 +1,70 @@
+"""Bodies: any JSON value, or a type that pydantic validates, before sending and on receipt."""
+
+import json
+from typing import Any, Generic
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
+from typing_extensions import TypeVar
+
+from delayq.errors import InvalidMessage, MalformedEntry
+
+B = TypeVar("B", default=Any)
+"""The type of a queue's bodies."""
+
+
+class Codec(Generic[B]):
+    """Writes bodies of one type as JSON, and reads them.
+
+    :param kind: a pydantic model, a dataclass, a TypedDict, or any type that pydantic knows; `Any`
+        is any JSON value
+    """
+
+    def __init__(self, kind: Any = Any) -> None:
+        self._adapter: TypeAdapter[B] | None = None if kind is Any else TypeAdapter(kind)
+
+    def encode(self, body: B) -> str:
+        """Write a body.
+
+        :raises InvalidMessage: if it is not of the type, or no JSON; the message names the field
+            and never shows its value
+        """
+        try:
+            if self._adapter is None:
+                return to_json(body)
+            return self._adapter.dump_json(self._adapter.validate_python(body)).decode()
+        except ValidationError as error:
+            raise InvalidMessage(f"body: {said(error)}") from None
+        except (TypeError, ValueError, RecursionError, PydanticSerializationError) as error:
+            raise InvalidMessage(f"body: {error}") from error
+
+    def decode(self, text: str) -> B:
+        """Read a body.
+
+        :raises MalformedEntry: if it is no JSON, or not of the type
+        """
+        try:
+            if self._adapter is None:
+                body: B = json.loads(text)
+                return body
+            return self._adapter.validate_json(text)
+        except ValidationError as error:
+            raise MalformedEntry(f"body: {said(error)}") from None
+        except (ValueError, RecursionError) as error:
+            raise MalformedEntry(f"body: {error}") from error
+
+
+def to_json(value: object) -> str:
+    """Write any JSON value, as short as can be.
+
+    :raises ValueError: if it is none
+    :raises TypeError: if it is none
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def said(error: ValidationError) -> str:
+    """Say what is wrong with which field, without its value: values are not for logs."""
+    problems = error.errors(include_input=False, include_context=False, include_url=False)
+    told = [f"{'.'.join(str(part) for part in p['loc']) or 'it'}: {p['msg']}" for p in problems]
+    return "; ".join(told[:5])
