@@ -4,12 +4,12 @@ import anyio
 
 from delayq.clock import mono_s
 from delayq.errors import GroupMissing
-from delayq.events import Inherited
+from delayq.events import Inherited, NewerFound
 from delayq.lease import LeaseStore
 from delayq.message import Delivery
-from delayq.pending import RECLAIM_LIMIT, Malformed
+from delayq.pending import RECLAIM_LIMIT, Delivered, Malformed, Newer
 from delayq.retry import Again, DeadLetter
-from delayq.service import IDLE_S, Service, Work
+from delayq.service import IDLE_S, NEWER_MS, Service, Work
 from delayq.term import Term
 
 SURVEY_S = 0.7
@@ -23,6 +23,7 @@ class Competing(Service):
 
     def __init__(self, work: Work, term: Term, store: LeaseStore) -> None:
         super().__init__(work, term)
+        self._concurrency = work.handling.concurrency
         self._store = store
         self._in_hand: set[str] = set()
         self._dead: dict[str, int] = {}
@@ -46,9 +47,9 @@ class Competing(Service):
             await self._flush()
             surveying.cancel_scope.cancel()
 
-    async def _next(self) -> list[Delivery | Malformed]:
+    async def _next(self) -> list[Delivered]:
         """Return what there is to handle, having waited for room, or for a reason to look again."""
-        room = min(self.work.batch, self.work.concurrency - len(self._in_hand))
+        room = min(self.work.batch, self._concurrency - len(self._in_hand))
         if room <= 0:
             await self._pause(anyio.sleep_forever)
             return []
@@ -64,7 +65,7 @@ class Competing(Service):
         # A group that was made anew begins at the beginning: with what is in hand as well.
         return [new for new in batch.deliveries if new.entry not in self._in_hand]
 
-    def _is_last(self, delivery: Delivery | Malformed) -> bool:
+    def _is_last(self, delivery: Delivered) -> bool:
         """Tell whether this is a message's last delivery of several.
 
         It is made alone: a neighbour that kills the process must not use it up.
@@ -78,23 +79,38 @@ class Competing(Service):
             with anyio.CancelScope() as self._waiting:
                 await anyio.sleep_forever()
 
-    async def _settle(self, delivery: Delivery | Malformed) -> None:
-        outcome = await self._outcome(delivery)
-        match outcome, delivery:
-            case DeadLetter(), _:
-                await self._bury(delivery, outcome)
-            case Again(), Delivery():
-                pending, delay_ms = self.work.pending, outcome.delay_ms
-                await self.term.fenced(
-                    "retry", lambda lease: pending.retry_later(lease, delivery, delay_ms)
-                )
-                self._report_retry(delivery, outcome)
-            case _, Delivery():
-                self._handled(delivery)
+    async def _settle(self, delivery: Delivered) -> None:
+        match delivery:
+            case Malformed():
+                await self._bury(delivery, DeadLetter("malformed", delivery.reason))
+            case Newer():
+                await self._put_off(delivery)
+            case _:
+                await self._part_with(delivery, await self._outcome(delivery))
         self._in_hand.discard(delivery.entry)
         if self._stopping:
             await self._flush()
         self._waiting.cancel()
+
+    async def _part_with(self, delivery: Delivery, outcome: Again | DeadLetter | None) -> None:
+        match outcome:
+            case DeadLetter():
+                await self._bury(delivery, outcome)
+            case Again():
+                await self._retry(delivery, outcome)
+            case None:
+                self._handled(delivery)
+
+    async def _put_off(self, delivery: Newer) -> None:
+        """Leave to a newer process what a newer delayq wrote."""
+        pending, entry = self.work.pending, delivery.entry
+        self.work.observe(NewerFound(self.work.role, self.term.lease.epoch, delivery.reason))
+        await self.term.fenced("retry", lambda lease: pending.put_off(lease, entry, NEWER_MS))
+
+    @property
+    def idle(self) -> bool:
+        """See `Service.idle`."""
+        return self._paused and not self._in_hand and not self._unacked
 
     async def _survey(self) -> None:
         """Look for consumers that died, from time to time."""
@@ -130,7 +146,7 @@ class Competing(Service):
         if count:
             self.work.observe(Inherited(self.work.role, source, count))
 
-    async def _gather(self, room: int) -> list[Delivery | Malformed]:
+    async def _gather(self, room: int) -> list[Delivered]:
         """Deliver what is pending for us, and neither in hand nor to come with a fetch."""
         await self._flush()
         pending, most = self.work.pending, len(self._in_hand) + room

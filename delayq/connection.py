@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import anyio
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
+from redis.retry import Retry as BlockingRetry
 
 from delayq.clock import mono_s, real_ms
 from delayq.errors import (
@@ -75,6 +77,17 @@ class Server:
         finally:
             with anyio.CancelScope(shield=True):
                 await client.aclose()
+
+    def blocking_client(self) -> Any:
+        """Return a client that is not async, for a thread: short waits, no retries."""
+        return BlockingRedis.from_url(
+            self.url,
+            protocol=2,
+            decode_responses=True,
+            retry=BlockingRetry(NoBackoff(), 0),
+            socket_timeout=1,
+            socket_connect_timeout=1,
+        )
 
     @property
     def shown(self) -> str:

@@ -14,7 +14,9 @@ from delayq.competing import Competing
 from delayq.connection import Server, outlast
 from delayq.errors import ungrouped
 from delayq.events import Observer, Released, TookOver
-from delayq.handling import Handler, is_async
+from delayq.handling import Handler, Handling
+from delayq.heartbeat import HEARTBEAT
+from delayq.keyed import Keyed
 from delayq.keys import checked_name
 from delayq.lease import Lease, LeaseStore
 from delayq.logs import log_trouble
@@ -31,11 +33,14 @@ class Consumer:
 
     :param lease_ttl_s: after how long without a sign of life another may take over
     :param batch: messages fetched at once, at most
-    :param concurrency: messages handled at once where consumers compete; ordered: always one
+    :param concurrency: messages handled at once: where consumers compete, or order is by key;
+        strict: always one
+    :param time_limit_s: how long handling a message may take; then it has failed
     :param acknowledge: False leaves everything pending, so that the next consumer starts from the
         first message again; only in an ordered queue
     :raises InvalidName: if `name` cannot stand in a key
-    :raises ValueError: if a number is out of range, or the handler is not async
+    :raises ValueError: if a number is out of range
+    :raises TypeError: if the handler cannot be called
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class Consumer:
         lease_ttl_s: float = 10.0,
         batch: int = 100,
         concurrency: int = 10,
+        time_limit_s: float | None = None,
         acknowledge: bool = True,
         observe: Observer = log_trouble,
     ) -> None:
@@ -56,24 +62,26 @@ class Consumer:
             ("lease_ttl_s", lease_ttl_s, 0.1, 86_400),
             ("batch", batch, 1, 1_000),
             ("concurrency", concurrency, 1, 100_000),
+            ("time_limit_s", time_limit_s or 1, 0.001, 86_400),
         ):
             if not least <= value <= most:
                 raise ValueError(f"{what}: {least} to {most} (got {value})")
-        if not is_async(handler):
-            raise ValueError("handler: an async function of a body and a context is needed")
+        if not callable(handler):
+            raise TypeError("handler: a function of a body and a context is needed")
         if not (acknowledge or queue.ordered):
             raise ValueError("acknowledge: only an ordered queue can go without")
         self._server = server
         self._queue = queue
-        self._handler = handler
+        at_once = 1 if queue.ordering == "strict" else concurrency
+        self._handling = Handling(handler, at_once, time_limit_s)
         self._lease_ttl_s = lease_ttl_s
         # A message may only be fetched beside others if one more delivery is left to it.
         self._batch = 1 if queue.retry.max_deliveries == 1 else batch
-        self._concurrency = concurrency
         self._acknowledge = acknowledge
         self._observe = observe
         self._stopping = False
         self._waiting = anyio.CancelScope()
+        self._passing_on = False
         self._term: Term | None = None
         self._service: Service | None = None
 
@@ -112,12 +120,20 @@ class Consumer:
         if self._term:
             self._term.freeze(seconds)
 
+    @property
+    def idle(self) -> bool:
+        """Whether it has nothing to do but wait: stands by, or serves and has nothing in hand."""
+        return self._term is None or (self._service is not None and self._service.idle)
+
     async def _one_term(
         self, queue: Queue, store: LeaseStore, doorbell: Bell, vacancy: Bell
     ) -> None:
         key = queue.keys.lease(None if queue.ordered else self.name)
+        standby = Standby(store, vacancy, self.name, self._observe)
         with anyio.CancelScope() as self._waiting:
-            lease, why = await Standby(store, vacancy, self.name, self._observe).wait(key)
+            if self._passing_on:
+                await standby.let_another(key)
+            lease, why = await standby.wait(key)
         if self._waiting.cancelled_caught:
             return
         if self._stopping:
@@ -128,25 +144,48 @@ class Consumer:
             self.name,
             pending,
             queue.retry,
-            self._handler,
+            queue.on_failure,
+            self._handling,
             doorbell,
+            queue.clock,
             self._observe,
             self._batch,
-            self._concurrency,
             self._acknowledge,
         )
-        term = self._term = Term(store, lease, self.name, self._observe)
-        ordered = queue.ordered
-        service = self._service = Ordered(work, term) if ordered else Competing(work, term, store)
+        handler = (self._handling.name, self._handling.code)
+        term = Term(store, lease, self.name, self._observe, calls=vacancy, handler=handler)
+        service = self._serving(work, term, store)
 
         async def serve() -> None:
-            await self._take_over(pending, term, why, everything=ordered)
-            await service.serve()
+            await self._take_over(pending, term, why, everything=queue.ordered)
+            async with anyio.create_task_group() as listening:
+                listening.start_soon(self._pass_on_if_asked, term, service)
+                await service.serve()
+                listening.cancel_scope.cancel()
 
-        held = await term.run(serve)
-        self._term = self._service = None
+        self._term, self._service = term, service
+        end_watch = HEARTBEAT.watch(term, self._server)
+        try:
+            held = await term.run(serve)
+        finally:
+            end_watch()
+            self._term = self._service = None
+        self._passing_on = term.handover.is_set()
         if held:
             await self._hand_over(store, lease)
+
+    def _serving(self, work: Work, term: Term, store: LeaseStore) -> Service:
+        match self._queue.ordering:
+            case "none":
+                return Competing(work, term, store)
+            case "strict":
+                return Ordered(work, term)
+            case "key":
+                return Keyed(work, term)
+
+    async def _pass_on_if_asked(self, term: Term, service: Service) -> None:
+        await term.handover.wait()
+        service.stop()
 
     async def _take_over(self, pending: Pending, term: Term, why: str, *, everything: bool) -> None:
         """Make the lane's whole pending list our own, and delete its old owners."""

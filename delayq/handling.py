@@ -3,12 +3,16 @@
 import asyncio
 import inspect
 import math
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import anyio
+from anyio import to_thread
 
+from delayq.clock import mono_s
+from delayq.errors import LeaseLost
 from delayq.message import Message
 from delayq.retry import Again, DeadLetter, Retry
 
@@ -25,15 +29,104 @@ class Context:
     epoch: int
     """Grows with every holder of the lease: a store that keeps the highest it saw, and refuses
     older ones, is safe from a consumer that was frozen and woke."""
+    lost: anyio.Event
+    """Set when the lease is lost. An async handler is cancelled then; one in a thread goes on, so
+    it should look at `lost.is_set()`, or call `check`."""
+    trusted_until: Callable[[], float]
+    """Tells until when, in monotonic seconds, the lease is trusted."""
+    ends_at: float = math.inf
+    """When the time limit of this handling is reached, in monotonic seconds."""
+
+    @property
+    def id(self) -> str:
+        """The message's id."""
+        return self.message.id
+
+    @property
+    def key(self) -> str | None:
+        """The ordering key."""
+        return self.message.key
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What the producer sent along."""
+        return self.message.headers
+
+    @property
+    def deliveries(self) -> int:
+        """How often the message was delivered, this time included."""
+        return self.message.deliveries
+
+    @property
+    def due(self) -> datetime:
+        """When it was last to be delivered, by the server's clock."""
+        return datetime.fromtimestamp(self.message.due_ms / 1000, UTC)
+
+    def check(self) -> None:
+        """Call this before a step that cannot be taken back. It may be called in any thread.
+
+        It asks no server: the lease is trusted for a time that ends before the server lets another
+        have it. A process that is frozen right after this call is for `epoch` to guard against.
+
+        :raises LeaseLost: if the lease is not trusted any more: another may handle this message
+        """
+        if self.lost.is_set() or mono_s() > self.trusted_until():
+            raise LeaseLost(f"epoch {self.epoch} is not trusted any more")
+
+    def remaining(self) -> float:
+        """Return the seconds until the time limit of this handling; infinity if it has none."""
+        return max(0.0, self.ends_at - mono_s())
 
 
-Handler = Callable[[Any, Context], Awaitable[None]]
+Handler = Callable[[Any, Context], Awaitable[None] | None]
 """Handles a body. To return is to acknowledge; `RetryLater` and `Reject` say otherwise, and any
-other exception follows the queue's retry policy."""
+other exception follows the queue's retry policy. One that is not async runs in a thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """How messages are handled: the handler, and what holds for each call of it."""
+
+    handler: Handler
+    concurrency: int
+    time_limit_s: float | None = None
+    _threads: anyio.CapacityLimiter = field(init=False)
+    """A thread that outlives its time limit keeps its place: never do more run."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_threads", anyio.CapacityLimiter(self.concurrency))
+
+    @property
+    def name(self) -> str:
+        """What logs call the handler."""
+        return str(getattr(self.handler, "__qualname__", type(self.handler).__name__))
+
+    @property
+    def code(self) -> object:
+        """The handler's code object, by which it is found in a stack; None if it has none."""
+        return getattr(inspect.unwrap(self.handler), "__code__", None)
+
+    async def call(self, context: Context) -> None:
+        """Handle a message.
+
+        :raises TimeoutError: if the time limit is reached
+        :raises Exception: what the handler raised
+        """
+        limit_s, body = self.time_limit_s, context.message.body
+        with anyio.move_on_after(limit_s) as limited:
+            if _is_async(self.handler):
+                returned: Any = self.handler(body, context)
+                await returned
+            else:
+                await to_thread.run_sync(
+                    self.handler, body, context, abandon_on_cancel=True, limiter=self._threads
+                )
+        if limited.cancelled_caught:
+            raise TimeoutError(f"time limit of {limit_s} s")
 
 
 async def outcome_of(
-    handler: Handler, context: Context, policy: Retry, *, own_task: bool
+    handling: Handling, context: Context, policy: Retry, *, own_task: bool
 ) -> Again | DeadLetter | None:
     """Handle a message and tell what is to become of it; None is: acknowledge it.
 
@@ -43,7 +136,7 @@ async def outcome_of(
     if policy.exhausted(message.deliveries):
         return DeadLetter("max deliveries", "its consumer died, or lost its lease, each time")
     try:
-        await handler(message.body, context)
+        await handling.call(context)
     except Exception as error:  # noqa: BLE001 - whatever a handler raises is the message's outcome
         return policy.decide(message.deliveries, error)
     except asyncio.CancelledError as error:
@@ -55,7 +148,7 @@ async def outcome_of(
     return None
 
 
-def is_async(handler: object) -> bool:
+def _is_async(handler: object) -> bool:
     """Tell whether calling `handler` gives something to await."""
     called = getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(called)

@@ -75,6 +75,17 @@ class Held:
     expires_in_s: float
 
 
+def renew_blocking(client: Any, lease: Lease, connection: int) -> Lease:
+    """Extend a lease from a thread, naming the connection that it named.
+
+    :raises LeaseLost: if it is over; it is never made again
+    :raises ServerError: if the server did not answer, or refused
+    """
+    sent_at = mono_s()
+    scripts.run_blocking(client, "renew", [lease.key], (lease.epoch, lease.ttl_ms, connection))
+    return lease.renewed(sent_at)
+
+
 class LeaseStore:
     """Leases of one lane, for one consumer: its incarnation has a nonce, its death a sign.
 
@@ -88,7 +99,8 @@ class LeaseStore:
         self._name = name
         self._ttl_s = ttl_s
         self._nonce = secrets.token_hex(8)
-        self._named = 0
+        self.connection = 0
+        """The connection that our lease names."""
         self._patient_until = 0.0
 
     def new_term(self) -> None:
@@ -102,18 +114,19 @@ class LeaseStore:
 
         :raises ServerError: if the server did not answer, or refused
         """
-        self._named = await self._connection()
+        self.connection = await self._connection()
         sent_at = mono_s()
         args = (
             self._name,
             self._nonce,
-            self._named,
+            self.connection,
             round(self._ttl_s * 1000),
             dead.epoch if dead else "",
             dead.connection if dead else 0,
             "",
         )
-        answer = await self._run("acquire", [key, self._keys.epoch], args)
+        keys = [key, self._keys.epoch, self._keys.standby]
+        answer = await self._run("acquire", keys, args)
         if answer[0]:
             epoch = int(answer[1])
             lease = Lease(key, f"{self._name}@{epoch}", epoch, self._ttl_s, 0)
@@ -129,9 +142,9 @@ class LeaseStore:
         :raises LeaseLost: if it is over; it is never made again
         :raises ServerError: if the server did not answer, or refused
         """
-        self._named = await self._connection()
+        self.connection = await self._connection()
         sent_at = mono_s()
-        args = (lease.epoch, lease.ttl_ms, self._named)
+        args = (lease.epoch, lease.ttl_ms, self.connection)
         await self._run("renew", [lease.key], args)
         return lease.renewed(sent_at)
 
@@ -145,12 +158,35 @@ class LeaseStore:
         args = (lease.epoch, GROUP, lease.holder)
         return bool(await self._run("release", keys, args))
 
+    async def leave(self) -> None:
+        """Stand by no more.
+
+        :raises ServerError: if the server did not answer, or refused
+        """
+        await self._ask("ZREM", self._keys.standby, self._name)
+
+    async def holder(self, key: str) -> str | None:
+        """Tell who holds the lease at `key`.
+
+        :raises ServerError: if the server did not answer, or refused
+        """
+        holder: str | None = await self._ask("HGET", key, "holder")
+        return holder
+
+    async def handover_asked(self, lease: Lease) -> bool:
+        """Tell whether somebody asked the holder of `lease` to pass on.
+
+        :raises ServerError: if the server did not answer, or refused
+        """
+        epoch, asked = await self._ask("HMGET", lease.key, "epoch", "handover")
+        return bool(asked) and epoch == str(lease.epoch)
+
     async def moved(self) -> bool:
         """Tell whether our connection is another one than the lease names.
 
         :raises ServerError: if the server did not answer
         """
-        return await self._connection() != self._named
+        return await self._connection() != self.connection
 
     async def gone(self, connections: Collection[int]) -> set[int]:
         """Tell which of the connections are closed. Where `CLIENT` is not permitted: none.

@@ -17,7 +17,10 @@ from delayq.events import (
     DeadLettered,
     Ended,
     Event,
+    Halted,
     LeaseEnded,
+    LoopBlocked,
+    NewerFound,
     Promoted,
     Published,
     Refused,
@@ -27,7 +30,17 @@ from delayq.events import (
 )
 
 _QUIET = (Acked, Published, Promoted)
-_LOUD = (Refused, LeaseEnded, Unreachable, CorrectionFailed, DeadLettered, Stalled)
+_LOUD = (
+    Refused,
+    LeaseEnded,
+    Unreachable,
+    CorrectionFailed,
+    DeadLettered,
+    Stalled,
+    Halted,
+    LoopBlocked,
+    NewerFound,
+)
 
 
 def configure(level: str, form: str) -> None:
@@ -61,6 +74,14 @@ def log_trouble(event: Event) -> None:
     if _is_trouble(event):
         fields = " ".join(f"{name}={value!r}" for name, value in _fields(event).items())
         logging.getLogger("delayq").warning("%s: %s", _words(event), fields)
+
+
+def warn_at_once(event: Event) -> None:
+    """Warn of an event from a thread: of a loop that is blocked nobody else can tell."""
+    if structlog.is_configured():
+        structlog.get_logger().warning(_words(event), **_fields(event))
+    else:
+        log_trouble(event)
 
 
 def _is_trouble(event: Event) -> bool:

@@ -1,17 +1,19 @@
 """Serving in order: one message at a time, each settled before the next is begun."""
 
-import anyio
-
 from delayq.clock import mono_s
-from delayq.message import Delivery
-from delayq.pending import Malformed
-from delayq.retry import Again, DeadLetter
+from delayq.events import Halted, NewerFound, Parked, Resumed
+from delayq.message import Delivery, Message
+from delayq.parking import Parking
+from delayq.pending import Delivered, Malformed, Newer
+from delayq.retry import Again, DeadLetter, Halt, Outcome, Park, in_order
 from delayq.service import IDLE_S, Service, Work
 from delayq.term import Term
 
 SETTLE_S = 0.01
 """Handled messages are acknowledged with the next fetch, but not later than this: so that a death
 repeats, besides the message in hand, only what was handled in these last milliseconds."""
+HALTED_S = 1.0
+"""How often a halted lane looks whether it was resumed: the call that says so is a hint."""
 
 
 class Ordered(Service):
@@ -22,9 +24,11 @@ class Ordered(Service):
     def __init__(self, work: Work, term: Term) -> None:
         super().__init__(work, term)
         self._settled_at = mono_s()
+        self._parking = Parking(work.pending)
 
     async def serve(self) -> None:
         """See `Service.serve`."""
+        await self._begin()
         while not self._stopping:
             batch = await self._fetch(self.work.batch)
             self._settled_at = mono_s()
@@ -34,35 +38,115 @@ class Ordered(Service):
                 if self._unacked and mono_s() - self._settled_at > SETTLE_S:
                     await self._flush()
                     self._settled_at = mono_s()
-                # The first of a batch may be at its last delivery, which none could repeat.
-                if self._stopping and at > 0:
+                if self._stopping:
+                    await self._give_back(batch.deliveries[at:])
                     break
                 await self._settle(delivery)
         await self._flush()
 
-    async def _settle(self, delivery: Delivery | Malformed) -> None:
-        """Handle one message, in place as often as the retry policy wants."""
-        while True:
-            outcome = await self._outcome(delivery)
-            match outcome, delivery:
-                case DeadLetter(), _:
-                    await self._bury(delivery, outcome)
-                    return
-                case Again(), Delivery():
-                    await self._flush()
-                    self._report_retry(delivery, outcome)
-                    again = await self._again(delivery.entry, outcome.delay_ms)
-                    if again is None:
-                        return
-                    delivery = again
-                case _, Delivery():
-                    self._handled(delivery)
-                    return
+    async def _begin(self) -> None:
+        await self.term.fenced("look", lambda _: self._parking.load())
+        if await self.term.fenced("look", lambda _: self.work.pending.halted()):
+            await self._until_resumed()
 
-    async def _again(self, entry: str, delay_ms: int) -> Delivery | Malformed | None:
+    async def _settle(self, delivery: Delivered) -> None:
+        """Handle one message, in place as often as it takes."""
+        current: Delivered | None = delivery
+        while current is not None:
+            again = await self._settle_once(current)
+            current = await self._again(current.entry, again.delay_ms) if again else None
+
+    async def _settle_once(self, delivery: Delivered) -> Again | None:
+        """Handle one delivery; tell when the next one of the same message follows in place."""
+        match delivery:
+            case Malformed():
+                await self._bury(delivery, DeadLetter("malformed", delivery.reason))
+                return None
+            case Newer():
+                await self._leave_to_newer(delivery)
+                return None
+        if await self._waits(delivery):
+            return None
+        outcome = await self._in_order(delivery)
+        match outcome:
+            case Again():
+                await self._flush()
+                self._report_retry(delivery, outcome)
+                return outcome
+            case Halt():
+                await self._flush()
+                await self._halt(delivery, outcome)
+                return Again(0)
+            case _:
+                await self._part_with(delivery, outcome)
+                return None
+
+    async def _in_order(self, delivery: Delivery) -> Outcome:
+        outcome = await self._outcome(delivery)
+        return in_order(self.work.on_failure, outcome) if outcome else None
+
+    async def _part_with(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Settle a message that leaves our hands."""
+        message = delivery.message
+        match outcome:
+            case Park():
+                await self._retry(delivery, outcome)
+                self._parking.park(message)
+            case DeadLetter():
+                await self._bury(delivery, outcome)
+                self._parking.free(message)
+            case _ if self._parking.is_blocker(message) and self.work.acknowledge:
+                await self._free([delivery.entry], message, message.id)
+                self._report_acked([(delivery.entry, message.id)])
+            case _:
+                self._handled(delivery)
+
+    async def _waits(self, delivery: Delivery) -> bool:
+        """Put a message away whose key waits for another one; tell whether that was so."""
+        message, pending = delivery.message, self.work.pending
+        blocker = self._parking.blocker(message)
+        if blocker is None:
+            return False
+        found = await self.term.fenced("park", lambda lease: pending.park(lease, delivery, blocker))
+        if found < 0:
+            self._parking.free(message)
+            return False
+        if found == 0 and self._parking.strayed(message):
+            await self._free([], message, blocker)
+        self.work.observe(Parked(self.work.role, self.term.lease.epoch, message.id, blocker))
+        return True
+
+    async def _free(self, entries: list[str], message: Message, blocker: str) -> None:
+        """Acknowledge, and have the key of a message wait no more for `blocker`."""
+        pending, freed = self.work.pending, (message.key or "", blocker)
+        await self.term.fenced("acknowledge", lambda lease: pending.ack(lease, entries, freed))
+        self._parking.free(message)
+
+    async def _again(self, entry: str, delay_ms: int) -> Delivered | None:
         """Deliver a message once more, after a delay; None if stopped, or the entry is gone."""
-        await self._pause(lambda: anyio.sleep(delay_ms / 1000))
+        await self._rest(lambda: self.work.clock.sleep(delay_ms / 1000))
         if self._stopping:
             return None
         again = await self._redeliver([entry])
         return again[0] if again else None
+
+    async def _halt(self, delivery: Delivery, outcome: Halt) -> None:
+        pending, message = self.work.pending, delivery.message
+        why = (outcome.reason, outcome.error)
+        if await self.term.fenced("halt", lambda lease: pending.halt(lease, delivery, *why)):
+            self.work.observe(Halted(self.work.role, self.term.lease.epoch, message.id, *why))
+            await self._until_resumed()
+
+    async def _until_resumed(self) -> None:
+        while not self._stopping:
+            await self._rest(lambda: self.term.called(HALTED_S))
+            if not await self.term.fenced("look", lambda _: self.work.pending.halted()):
+                self.work.observe(Resumed(self.work.role, self.term.lease.epoch))
+                return
+
+    async def _leave_to_newer(self, delivery: Newer) -> None:
+        """Hand over to a process that can read what a newer delayq wrote."""
+        self.work.observe(NewerFound(self.work.role, self.term.lease.epoch, delivery.reason))
+        await self._give_back([delivery])
+        self.term.handover.set()
+        self.stop()

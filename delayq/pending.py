@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from delayq import scripts
-from delayq.errors import GroupMissing, MalformedEntry, ScriptFailed
+from delayq.errors import GroupMissing, MalformedEntry, NewerFormat, ScriptFailed
 from delayq.keys import GROUP
 from delayq.lease import Lease
 from delayq.message import Delivery, decode_entry, new_id
@@ -31,10 +31,23 @@ class Malformed:
 
 
 @dataclass(frozen=True, slots=True)
+class Newer:
+    """An entry that was delivered, and that a newer delayq wrote."""
+
+    entry: str
+    deliveries: int
+    reason: str
+
+
+Delivered = Delivery | Malformed | Newer
+"""What a consumer is delivered."""
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What one fetch delivered, in the order of the stream."""
 
-    deliveries: list[Delivery | Malformed]
+    deliveries: list[Delivered]
     last_id: str = ""
     """Where nothing was delivered: the id after which the next entry comes; '' to fetch again."""
 
@@ -86,37 +99,102 @@ class Pending:
         last = self._queue.retry.max_deliveries or 0
         args = [lease.holder, scope, start, count, last, call or new_id(), *acks]
         last_id, *entries = await self._run("fetch", lease, args)
-        return Batch([_delivered(entry) for entry in entries], last_id)
+        return Batch([self._delivered(entry) for entry in entries], last_id)
 
     async def redeliver(
         self, lease: Lease, entries: Sequence[str], call: str = ""
-    ) -> list[Delivery | Malformed]:
+    ) -> list[Delivered]:
         """Deliver again messages that are pending for the holder of `lease`, and count it.
 
         :param call: as for `fetch`
         :raises LeaseLost: if the lease is over; nothing changed
         """
         delivered = await self._run("redeliver", lease, [lease.holder, call or new_id(), *entries])
-        return [_delivered(entry) for entry in delivered]
+        return [self._delivered(entry) for entry in delivered]
 
-    async def ack(self, lease: Lease, entries: Collection[str]) -> int:
+    async def give_back(self, lease: Lease, entries: Sequence[str], call: str = "") -> int:
+        """Take back the last delivery of messages that were fetched and not begun.
+
+        :param call: as for `fetch`
+        :return: how many were pending for the holder of `lease`
+        :raises LeaseLost: if the lease is over; nothing changed
+        """
+        args = [lease.holder, call or new_id(), *entries]
+        return int(await self._run("give_back", lease, args))
+
+    async def ack(
+        self, lease: Lease, entries: Collection[str], freed: tuple[str, str] = ("", "")
+    ) -> int:
         """Acknowledge messages: they leave Redis.
 
+        :param freed: a key that waits no more, and the id of the message that it waited for
         :return: how many were pending
         :raises LeaseLost: if the lease is over; nothing changed
         """
-        return int(await self._run("ack", lease, [*entries]))
+        args = [*freed, *entries]
+        return int(await self._run("ack", lease, args, self._queue.keys.parked))
 
-    async def retry_later(self, lease: Lease, delivery: Delivery, delay_ms: int) -> int:
+    async def retry_later(
+        self, lease: Lease, delivery: Delivery, delay_ms: int, *, park: bool = False
+    ) -> int:
         """Put a pending message back on the schedule, under its id.
 
-        :return: its due time by the server's clock, in ms; 0 if it is gone, as after a first try
+        :param park: have the other messages of its key wait for it
+        :return: its due time in ms; 0 if it is gone, as after a first try
         :raises LeaseLost: if the lease is over; nothing changed
         """
-        k = self._queue.keys
-        args = ["", delivery.entry, delay_ms, delivery.message.deliveries]
-        keys = (k.schedule, k.bodies, k.arrival, k.bell)
-        return int(await self._run("retry", lease, args, *keys))
+        deliveries = delivery.message.deliveries
+        args = [self._now, delivery.entry, delay_ms, deliveries, int(park)]
+        return int(await self._run("retry", lease, args, *self._scheduling))
+
+    async def put_off(self, lease: Lease, entry: str, delay_ms: int) -> int:
+        """Put a pending entry back on the schedule, whatever it is, as if it had not been fetched.
+
+        :return: its due time in ms; 0 if it is gone, as after a first try
+        :raises LeaseLost: if the lease is over; nothing changed
+        """
+        args = [self._now, entry, delay_ms, "", 0]
+        return int(await self._run("retry", lease, args, *self._scheduling))
+
+    async def park(self, lease: Lease, delivery: Delivery, blocker: str) -> int:
+        """Put a pending message back on the schedule, behind the one that its key waits for.
+
+        :return: 1 if it was put there; 0 if `blocker` is not scheduled, and this one is due at
+            once; 2 if it is gone, as after a first try; -1 if its key waits no more
+        :raises LeaseLost: if the lease is over; nothing changed
+        """
+        args = [self._now, delivery.entry, delivery.message.key, blocker]
+        return int(await self._run("park", lease, args, *self._scheduling))
+
+    async def parked(self) -> dict[str, str]:
+        """Return the keys that wait, each with the id of the message that it waits for.
+
+        :raises ServerError: if the server did not answer, or refused
+        """
+        found: dict[str, str] = {}
+        cursor: object = 0
+        while cursor != "0":
+            ask = ("HSCAN", self._queue.keys.parked, cursor, "COUNT", RECLAIM_LIMIT)
+            cursor, rows = await scripts.command(self._queue.client, *ask)
+            cursor = str(cursor)
+            found.update(rows)
+        return found
+
+    async def halt(self, lease: Lease, delivery: Delivery, reason: str, error: str) -> bool:
+        """Stop the lane at a pending message, until it is resumed.
+
+        :return: False if it is gone
+        :raises LeaseLost: if the lease is over; nothing changed
+        """
+        args = [self._now, delivery.entry, delivery.message.id, reason, _bounded(error)]
+        return bool(await self._run("halt", lease, args, self._queue.keys.halted))
+
+    async def halted(self) -> bool:
+        """Tell whether the lane is halted.
+
+        :raises ServerError: if the server did not answer, or refused
+        """
+        return bool(await scripts.command(self._queue.client, "EXISTS", self._queue.keys.halted))
 
     async def dead_letter(
         self, lease: Lease, entry: str, deliveries: int, reason: str, error: str = ""
@@ -126,9 +204,9 @@ class Pending:
         :return: False if it is gone, as after a first try
         :raises LeaseLost: if the lease is over; nothing changed
         """
-        said = error[:MAX_ERROR_CHARS].encode(errors="backslashreplace").decode()
-        args = [entry, deliveries, reason, said]
-        return bool(await self._run("dead_letter", lease, args, self._queue.keys.dead))
+        args = [entry, deliveries, reason, _bounded(error)]
+        keys = (self._queue.keys.dead, self._queue.keys.parked)
+        return bool(await self._run("dead_letter", lease, args, *keys))
 
     async def reclaim(self, lease: Lease, start: str, limit: int = RECLAIM_LIMIT) -> Reclaimed:
         """Claim a part of the lane's pending list, in the order of the stream.
@@ -181,14 +259,30 @@ class Pending:
                 others[name] = int(found[1] or 0) if found[0] == name else 0
         return others
 
+    @property
+    def _now(self) -> str | int:
+        now_ms = self._queue.clock.now_ms()
+        return "" if now_ms is None else now_ms
+
+    @property
+    def _scheduling(self) -> tuple[str, ...]:
+        k = self._queue.keys
+        return (k.schedule, k.bodies, k.arrival, k.bell, k.parked)
+
     async def _run(self, name: str, lease: Lease, args: Sequence[object], *more_keys: str) -> Any:
         keys = [lease.key, self._queue.keys.stream, *more_keys]
         return await scripts.run(self._queue.client, name, keys, [lease.epoch, GROUP, *args])
 
+    def _delivered(self, entry: tuple[str, int, list[str]]) -> Delivered:
+        entry_id, delivered, fields = entry
+        try:
+            message = decode_entry(entry_id, fields, delivered, self._queue.codec)
+        except NewerFormat as error:
+            return Newer(entry_id, delivered, str(error))
+        except MalformedEntry as error:
+            return Malformed(entry_id, delivered, str(error))
+        return Delivery(entry_id, message)
 
-def _delivered(entry: tuple[str, int, list[str]]) -> Delivery | Malformed:
-    entry_id, delivered, fields = entry
-    try:
-        return Delivery(entry_id, decode_entry(entry_id, fields, delivered))
-    except MalformedEntry as error:
-        return Malformed(entry_id, delivered, str(error))
+
+def _bounded(error: str) -> str:
+    return error[:MAX_ERROR_CHARS].encode(errors="backslashreplace").decode()

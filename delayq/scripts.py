@@ -84,6 +84,21 @@ async def run(client: Redis, name: str, keys: Sequence[str], args: Sequence[obje
         raise translated(error) from error
 
 
+def run_blocking(client: Any, name: str, keys: Sequence[str], args: Sequence[object]) -> Any:
+    """Run one script as `run` does, by a client that is not async, in a thread that may wait.
+
+    :raises DelayqError: as `run` does
+    """
+    rest = (len(keys), *keys, *args)
+    try:
+        try:
+            return client.execute_command("EVALSHA", _HASHES[name], *rest)
+        except redis_errors.NoScriptError:
+            return client.execute_command("EVAL", _SOURCES[name], *rest)
+    except (redis_errors.RedisError, OSError) as error:
+        raise translated(error) from error
+
+
 async def command(client: Redis, *words: object, **parsing: bool) -> Any:
     """Run one command that changes nothing which a repeat would change again.
 

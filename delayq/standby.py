@@ -1,13 +1,22 @@
 """The standby: waits for a lease that somebody holds, and notices when its holder is gone."""
 
+from contextlib import suppress
+
+import anyio
+
 from delayq.bell import Bell
 from delayq.clock import mono_s
 from delayq.connection import outlast, uncut
+from delayq.errors import ServerError
 from delayq.events import Observer, StoodBy
 from delayq.lease import Held, Lease, LeaseStore
 
 WATCH_S = 0.2
 """How often a standby asks whether the holder's connection is still there."""
+SHOW_S = 5.0
+"""How often it tries again in any case, and so shows those who look that it stands by."""
+YIELD_S = 2.0
+"""How long a consumer that was asked to pass on lets others go first."""
 
 
 class Standby:
@@ -28,23 +37,35 @@ class Standby:
         self._store.new_term()
         why, told = "free", ""
         dead: Held | None = None
-        while True:
-            found = await outlast(
-                lambda: uncut(lambda: self._store.acquire(key, dead)),  # noqa: B023
-                self._role,
-                self._observe,
-            )
-            if isinstance(found, Lease):
-                return found, why
-            if found.holder != told:
-                self._observe(StoodBy(self._role, found.holder, found.epoch))
-                told = found.holder
-            why = await self._watch(found)
-            dead = found if why == "connection gone" else None
+        try:
+            while True:
+                found = await outlast(
+                    lambda: uncut(lambda: self._store.acquire(key, dead)),  # noqa: B023
+                    self._role,
+                    self._observe,
+                )
+                if isinstance(found, Lease):
+                    return found, why
+                if found.holder != told:
+                    self._observe(StoodBy(self._role, found.holder, found.epoch))
+                    told = found.holder
+                why = await self._watch(found)
+                dead = found if why == "connection gone" else None
+        except anyio.get_cancelled_exc_class():
+            if told:
+                with anyio.move_on_after(1, shield=True), suppress(ServerError):
+                    await self._store.leave()
+            raise
+
+    async def let_another(self, key: str) -> None:
+        """Wait until another holds the lease at `key`, but not for long: there may be none."""
+        with anyio.move_on_after(YIELD_S):
+            while not await outlast(lambda: self._store.holder(key), self._role, self._observe):  # noqa: ASYNC110 - the event is another process's
+                await anyio.sleep(YIELD_S / 100)
 
     async def _watch(self, held: Held) -> str:
         """Wait until it is worth trying for the lease again; return the reason."""
-        ends_at = mono_s() + held.expires_in_s
+        ends_at = mono_s() + min(held.expires_in_s, SHOW_S)
         while (left_s := ends_at - mono_s()) > 0:
             if await self._vacancy.wait(min(WATCH_S, left_s)):
                 return "released"

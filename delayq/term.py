@@ -5,29 +5,63 @@ from typing import TypeVar
 
 import anyio
 
+from delayq.bell import Bell
 from delayq.clock import mono_s
 from delayq.connection import outlast
 from delayq.errors import LeaseLost
-from delayq.events import Event, LeaseEnded, Observer, Recovered, Refused
+from delayq.events import (
+    Event,
+    HandoverAsked,
+    LeaseEnded,
+    LoopBlocked,
+    Observer,
+    Recovered,
+    Refused,
+)
 from delayq.lease import Lease, LeaseStore
+from delayq.logs import warn_at_once
 
 T = TypeVar("T")
 
 CHECK_S = 1.0
 """How often a holder looks whether it still has the connection that its lease names."""
+CALL_S = 30.0
+"""Bounds the wait for a call, which is a hint."""
 
 
 class Term:
-    """Renews a lease while it is served, and ends the service when trust in it ends."""
+    """Renews a lease while it is served, and ends the service when trust in it ends.
 
-    def __init__(self, store: LeaseStore, lease: Lease, role: str, observe: Observer) -> None:
+    :param calls: rung by whoever wants the holder's ear: to hand over, to resume
+    :param handler: its name, and the code by which it is found in a stack
+    """
+
+    def __init__(
+        self,
+        store: LeaseStore,
+        lease: Lease,
+        role: str,
+        observe: Observer,
+        *,
+        calls: Bell,
+        handler: tuple[str, object] = ("", None),
+    ) -> None:
         self.lease = lease
+        self.lost = anyio.Event()
+        self.handover = anyio.Event()
+        """Set when somebody asked to pass on."""
         self._store = store
         self._role = role
         self._observe = observe
-        self._scope = anyio.CancelScope(deadline=lease.trusted_until)
+        self._calls = calls
+        self._handler, self.code = handler
+        self._scope = anyio.CancelScope()
         self._renew_now = anyio.Event()
+        self._called = anyio.Event()
         self._thaws_at = 0.0
+        self._renewed_at = mono_s()
+        self._beat_at = mono_s()
+        self._blocked: tuple[str, str] | None = None
 
     async def run(self, serve: Callable[[], Awaitable[None]]) -> bool:
         """Serve, and renew meanwhile.
@@ -40,11 +74,14 @@ class Term:
             with self._scope:
                 async with anyio.create_task_group() as keeping:
                     keeping.start_soon(self._keep)
+                    keeping.start_soon(self._distrust)
+                    keeping.start_soon(self._listen)
                     await serve()
                     keeping.cancel_scope.cancel()
         except* LeaseLost:
             refused = True
         if refused or self._scope.cancelled_caught:
+            self.lost.set()
             self._observe(LeaseEnded(self._role, self.lease.epoch))
             return False
         return True
@@ -68,8 +105,10 @@ class Term:
         watch on trust follows one margin after it.
         """
         self._thaws_at = mono_s() + seconds
-        trusted_until = self.lease.trusted_until
-        self._scope.deadline = max(trusted_until, self._thaws_at + self.lease.margin_s)
+
+    def trusted_until(self) -> float:
+        """Tell until when, in monotonic seconds, the lease is trusted."""
+        return self.lease.trusted_until
 
     async def begin(self) -> None:
         """Call this before a handler starts.
@@ -81,21 +120,77 @@ class Term:
         if mono_s() > self.lease.trusted_until:
             raise LeaseLost(f"epoch {self.lease.epoch} is not trusted any more")
 
+    async def called(self, timeout_s: float) -> None:
+        """Wait until somebody wants the holder's ear, but not longer than this."""
+        with anyio.move_on_after(timeout_s):
+            await self._called.wait()
+
+    # -- what the heartbeat asks and tells, in its thread --
+
+    @property
+    def connection(self) -> int:
+        """The connection that the lease names."""
+        return self._store.connection
+
+    def beat_due(self) -> float:
+        """Tell when the loop should have shown a sign of life, in monotonic seconds."""
+        return self._beat_at + self.lease.ttl_s / 3
+
+    def renewed(self, lease: Lease) -> None:
+        """Trust the lease anew."""
+        self.lease = lease
+
+    def blocked(self, at: str, *, own: bool) -> None:
+        """Warn at once; the loop reports it, with how long it was, when it runs again."""
+        handler = self._handler if own else "not the handler of this queue"
+        self._blocked = (handler, at)
+        warn_at_once(LoopBlocked(self._role, self.lease.epoch, handler, at, self._silent_ms()))
+
+    # -- in the loop --
+
     async def _thaw(self) -> None:
         if (left_s := self._thaws_at - mono_s()) > 0:
             await anyio.sleep(left_s)
 
     async def _keep(self) -> None:
-        renewed_at, period_s = mono_s(), self.lease.ttl_s / 3
+        period_s = self.lease.ttl_s / 3
         while True:
-            with anyio.move_on_after(min(CHECK_S, max(0, renewed_at + period_s - mono_s()))):
+            due_at = self._renewed_at + period_s
+            with anyio.move_on_after(min(CHECK_S, max(0, due_at - mono_s()))):
                 await self._renew_now.wait()
             self._renew_now = anyio.Event()
             moved = await self.fenced("renew", lambda _: self._store.moved())
-            if moved or mono_s() >= renewed_at + period_s - 0.01:
+            if moved or mono_s() >= due_at - 0.01:
                 self.lease = await self.fenced("renew", self._store.renew)
-                self._scope.deadline = max(self.lease.trusted_until, self._thaws_at)
-                renewed_at = mono_s()
+                self._renewed_at = mono_s()
+
+    async def _distrust(self) -> None:
+        """End the service when trust ends. Woken from a block it finds what the heartbeat did."""
+        while True:
+            if self._blocked:
+                handler, at = self._blocked
+                self._blocked = None
+                epoch = self.lease.epoch
+                self._observe(LoopBlocked(self._role, epoch, handler, at, self._silent_ms()))
+            self._beat_at = mono_s()
+            ends_at = self.lease.trusted_until
+            if self._thaws_at:
+                ends_at = max(ends_at, self._thaws_at + self.lease.margin_s)
+            if mono_s() > ends_at:
+                self._scope.cancel()
+            await anyio.sleep(min(self.lease.ttl_s / 6, max(0.001, ends_at - mono_s())))
+
+    def _silent_ms(self) -> int:
+        return round((mono_s() - self._beat_at) * 1000)
+
+    async def _listen(self) -> None:
+        while True:
+            if await self._calls.wait(CALL_S):
+                if await self.fenced("look", self._store.handover_asked):
+                    self._observe(HandoverAsked(self._role, self.lease.epoch))
+                    self.handover.set()
+                self._called.set()
+                self._called = anyio.Event()
 
     def _seen(self, event: Event) -> None:
         # After an outage the connection is a new one: name it before a standby looks.

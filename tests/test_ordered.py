@@ -464,9 +464,9 @@ async def test_numbers_that_cannot_work_are_refused(queue: Queue, options: dict[
         Consumer(Server("unix:///none"), queue, handle, name="c1", **options)  # type: ignore[arg-type]
 
 
-async def test_a_handler_that_is_not_async_is_refused(queue: Queue) -> None:
-    with pytest.raises(ValueError, match="handler: an async function"):
-        Consumer(Server("unix:///none"), queue, print, name="c1")  # type: ignore[arg-type]
+async def test_a_handler_that_is_no_function_is_refused(queue: Queue) -> None:
+    with pytest.raises(TypeError, match="handler: a function"):
+        Consumer(Server("unix:///none"), queue, 5, name="c1")  # type: ignore[arg-type]
 
 
 async def test_an_ordering_that_there_is_not_is_refused(make_queue: MakeQueue) -> None:

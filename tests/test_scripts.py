@@ -56,6 +56,12 @@ FENCED: dict[str, Call] = {
     "ack": lambda p, _s, lease, d: p.ack(lease, [d.entry]),
     "retry": lambda p, _s, lease, d: p.retry_later(lease, d, 5),
     "dead letter": lambda p, _s, lease, d: p.dead_letter(lease, d.entry, 1, "why"),
+    "retry and park": lambda p, _s, lease, d: p.retry_later(lease, d, 5, park=True),
+    "put off": lambda p, _s, lease, d: p.put_off(lease, d.entry, 5),
+    "park": lambda p, _s, lease, d: p.park(lease, d, "x"),
+    "halt": lambda p, _s, lease, d: p.halt(lease, d, "why", ""),
+    "give back": lambda p, _s, lease, d: p.give_back(lease, [d.entry]),
+    "free a key": lambda p, _s, lease, d: p.ack(lease, [], ("k", d.message.id)),
     "reclaim": lambda p, _s, lease, _d: p.reclaim(lease, "-"),
     "inherit": lambda p, _s, lease, _d: p.inherit(lease, "x@1", 7),
     "renew": lambda _p, s, lease, _d: s.renew(lease),
@@ -63,7 +69,7 @@ FENCED: dict[str, Call] = {
 
 
 async def delivered(queue: Queue, pending: Pending, lease: Lease) -> Delivery:
-    await queue.publish("a")
+    await queue.publish("a", key="k")
     await queue.publish("b")
     batch = await pending.fetch(lease, "-", 1)
     assert isinstance(batch.deliveries[0], Delivery)

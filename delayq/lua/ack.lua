@@ -2,13 +2,17 @@
 --
 -- KEYS[1] lease  HASH   the consumer's lease
 -- KEYS[2] stream STREAM ready and pending messages
+-- KEYS[3] parked HASH   keys that wait, to the id of the message they wait for
 -- ARGV[1] epoch string of the holder
 -- ARGV[2] group string
--- ARGV[3…] stream ids, 1000 at most
+-- ARGV[3] key   string that waits no more, or ''
+-- ARGV[4] id    string of the message that it waited for
+-- ARGV[5…] stream ids, 1000 at most
 -- Returns messages that were pending
 -- Cost: O(1) a message
 
-local lease, stream = KEYS[1], KEYS[2]
+local lease, stream, parked = KEYS[1], KEYS[2], KEYS[3]
 local refusal = fence(lease, ARGV[1])
 if refusal then return refusal end
-return acknowledge(stream, ARGV[2], {unpack(ARGV, 3)})
+if ARGV[4] ~= '' then unpark(parked, ARGV[3], ARGV[4]) end
+return acknowledge(stream, ARGV[2], {unpack(ARGV, 5)})

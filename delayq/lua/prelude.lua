@@ -111,6 +111,59 @@ local function promote_due(stream, schedule, bodies, arrival, dead, now, limit)
   return #members
 end
 
+-- What a stream entry is in the schedule: its id, its key, and its fields packed, with the deliveries up to now;
+-- with '' for these, those it had before.
+-- An id that is scheduled already, which only foreign hands bring about, is told apart: neither replaces the other.
+local function as_scheduled(bodies, entry, fields, deliveries)
+  local id, key, due, published, packed = entry, nil, string.match(entry, '^%d+'), nil, {}
+  for i = 1, #fields, 2 do
+    local name, value = fields[i], fields[i + 1]
+    if name == 'id' then id = value
+    elseif name == 'due' then due = value
+    elseif name == 'published' then published = value
+    elseif name == 'deliveries' then
+      if deliveries == '' then deliveries = value end
+    else
+      if name == 'key' then key = value end
+      packed[#packed + 1] = name
+      packed[#packed + 1] = value
+    end
+  end
+  if deliveries == '' then deliveries = '0' end
+  for _, value in ipairs({'published', published or due, 'deliveries', deliveries}) do packed[#packed + 1] = value end
+  if redis.call('HEXISTS', bodies, id) == 1 then id = id .. '~' .. entry end
+  return id, key, cjson.encode(packed)
+end
+
+-- Lets the messages of a key go on, if it is this message that they wait for.
+local function unpark(parked, key, id)
+  if key and redis.call('HGET', parked, key) == id then redis.call('HDEL', parked, key) end
+end
+
+-- Moves a pending message to the dead stream, with its fields, of which a bounded number is kept.
+-- Returns 1, or 0 if the message is gone.
+local function bury(stream, group, dead, parked, entry, deliveries, reason, error)
+  local found = redis.call('XRANGE', stream, entry, entry)[1]
+  if found then
+    local ours = {entry = true, deliveries = true, reason = true, error = true}
+    local fields, id, key = {}, entry, nil
+    for i = 1, math.min(#found[2], MAX_VALUES), 2 do
+      local name, value = found[2][i], found[2][i + 1]
+      if name == 'id' then id = value elseif name == 'key' then key = value end
+      if not ours[name] then
+        fields[#fields + 1] = name
+        fields[#fields + 1] = value
+      end
+    end
+    redis.call('XADD', dead, '*', 'entry', entry, 'deliveries', deliveries, 'reason', reason, 'error', error,
+      unpack(fields))
+    unpark(parked, key, id)
+  end
+  redis.call('XACK', stream, group, entry)
+  redis.call('XDEL', stream, entry)
+  return found and 1 or 0
+end
+
 -- Makes pending messages `consumer`'s own, without counting a delivery.
 local function claim(stream, group, consumer, ids)
   if #ids == 0 then return end
