@@ -13,15 +13,19 @@ The path of a message:
               ─▶ delete the old consumer ─▶ handle what was pending ─▶ go on with new entries
 """
 
+from delayq.app import App, AppQueue
 from delayq.browse import Stats
 from delayq.connection import Server, check
 from delayq.consumer import Consumer
 from delayq.embedded import embedded
 from delayq.errors import (
+    BacklogFull,
     DelayqError,
     InvalidMessage,
     InvalidName,
+    InvalidSettings,
     LeaseLost,
+    NotOpen,
     ServerError,
     ServerUnreachable,
 )
@@ -32,10 +36,13 @@ from delayq.message import Message, Receipt
 from delayq.poller import Poller
 from delayq.producer import Producer
 from delayq.queue import OnDue, Ordering, Queue
-from delayq.retry import Reject, Retry, RetryLater
+from delayq.retry import OnFailure, Reject, Retry, RetryLater
 from delayq.supervisor import Supervisor, signalled
 
 __all__ = [
+    "App",
+    "AppQueue",
+    "BacklogFull",
     "Consumer",
     "Context",
     "DelayqError",
@@ -43,11 +50,14 @@ __all__ = [
     "Handler",
     "InvalidMessage",
     "InvalidName",
+    "InvalidSettings",
     "LaneKeys",
     "LeaseLost",
     "Message",
+    "NotOpen",
     "Observer",
     "OnDue",
+    "OnFailure",
     "Ordering",
     "Poller",
     "Producer",

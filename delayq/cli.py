@@ -4,6 +4,7 @@ Exit status: 0 ok, 1 the verdict is not ok, 2 usage or settings, 3 server unreac
 """
 
 import difflib
+import importlib
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,6 +18,7 @@ from dotenv import dotenv_values
 from pydantic_settings import CliApp, SettingsError
 
 from delayq import logs
+from delayq.app import App
 from delayq.demos import delay, failover
 from delayq.demos.report import Verdict
 from delayq.embedded import embedded
@@ -31,10 +33,13 @@ from delayq.errors import (
 from delayq.settings import (
     ENV_FILE,
     PREFIX,
+    AppSettings,
     DelaySettings,
     FailoverSettings,
+    RunSettings,
     ServerSettings,
     Settings,
+    said,
 )
 from delayq.supervisor import signalled
 
@@ -76,7 +81,39 @@ async def run_server(settings: ServerSettings) -> int:
     return OK
 
 
+async def run_app(settings: RunSettings) -> int:
+    """Run an app until a signal comes."""
+    app = _app(settings.target)
+    if app.settings.redis_url is None:
+        raise UsageError("run: set DELAYQ_REDIS_URL; `python -m delayq server` tells one")
+    if not any(queue.handled for queue in app.queues.values()):
+        raise UsageError(f"run: {settings.target} has no queue with a handler")
+    if app.observe is logs.log_trouble:
+        app.observe = logs.log_event
+    logs.tell("running until Ctrl-C", app=settings.target, name=app.settings.name)
+    await app.run()
+    return OK
+
+
+def _app(target: str) -> App:
+    module_name, colon, name = target.partition(":")
+    if not (module_name and colon and name):
+        raise UsageError(f"run: {target!r} is not module:name, such as shop:app")
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as `python -m` does
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and module_name.startswith(error.name):
+            raise UsageError(f"run: there is no module {error.name}") from error
+        raise
+    app = getattr(module, name, None)
+    if not isinstance(app, App):
+        raise UsageError(f"run: {name} in {module_name} is not an App")
+    return app
+
+
 COMMANDS = (
+    Command(("run",), RunSettings, run_app),
     Command(("run-demo", "delay"), DelaySettings, run_delay),
     Command(("run-demo", "failover"), FailoverSettings, run_failover),
     Command(("server",), ServerSettings, run_server),
@@ -100,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UsageError, SettingsError) as error:
         return _failed(USAGE, str(error).removeprefix("error parsing CLI: "))
     except pydantic.ValidationError as error:
-        return _failed(USAGE, *(_said(problem) for problem in error.errors()))
+        return _failed(USAGE, *(said(problem) for problem in error.errors()))
     except (DelayqError, ExceptionGroup) as error:
         cause = alone(error)
         if isinstance(cause, InvalidFolder | InvalidMessage | InvalidName):
@@ -131,7 +168,8 @@ def _command(words: list[str]) -> tuple[Command | None, list[str]]:
 
 
 def _settings(command: Command, flags: list[str]) -> Settings:
-    known = {PREFIX + field for c in COMMANDS for field in _names(c.settings)}
+    every = [AppSettings, *(command.settings for command in COMMANDS)]
+    known = {PREFIX + field for settings in every for field in _names(settings)}
     for name in sorted({*os.environ, *dotenv_values(ENV_FILE)}):
         if name.startswith(PREFIX) and name.upper() not in known:
             near = difflib.get_close_matches(name.upper(), known, n=1)
@@ -159,14 +197,6 @@ def _check_only(settings: DelaySettings | FailoverSettings) -> None:
 def _told(settings: DelaySettings | FailoverSettings, verdict: Verdict) -> int:
     print(verdict.as_json() if settings.json_verdict else verdict.as_text(), flush=True)
     return OK if verdict.ok else NOT_OK
-
-
-def _said(problem: Any) -> str:
-    field = ".".join(str(part) for part in problem["loc"])
-    flag = "--" + field.replace("_", "-")
-    text = problem["msg"].removeprefix("Value error, ")
-    shown = "" if field == "redis_url" else f" (got {problem['input']!r})"
-    return f"{flag}, {PREFIX}{field.upper()}: {text}{shown}"
 
 
 def _failed(status: int, *lines: str) -> int:

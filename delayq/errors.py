@@ -12,6 +12,10 @@ class InvalidMessage(DelayqError, ValueError):
     """Raised when a message, or one of its options, breaks a limit; nothing was written."""
 
 
+class InvalidSettings(DelayqError, ValueError):
+    """Raised when a setting is wrong; each is named with its variable."""
+
+
 class InvalidName(DelayqError, ValueError):
     """Raised when a namespace, queue or consumer name cannot stand in a key."""
 
@@ -68,7 +72,7 @@ class ServerOutOfMemory(ServerError):
 
 
 class ServerMissing(ServerError):
-    """Raised when no URL is set and no server program is found to embed."""
+    """Raised when no URL is set, and there is no server program to embed, or none may be."""
 
 
 class ScriptFailed(ServerError):

@@ -4,6 +4,7 @@ Three things wake it: an exact timer for the next due time, the bell for an earl
 safety poll, which is the truth where a bell was lost. Any number may run side by side.
 """
 
+import math
 from contextlib import AsyncExitStack
 
 import anyio
@@ -58,7 +59,8 @@ class Poller:
                     while not self._stopping:
                         wait_s = await outlast(self.turn, self.name, self._observe)
                         if wait_s > 0:
-                            await bell.wait(wait_s)
+                            with self._queue.clock.limit(wait_s):
+                                await bell.wait(SAFETY_S)
                 listening.cancel_scope.cancel()
 
     def stop(self) -> None:
@@ -69,8 +71,8 @@ class Poller:
     async def turn(self, now_ms: int | None = None) -> float:
         """Move one batch of what is due.
 
-        :param now_ms: instead of the server's time
-        :return: seconds to wait before the next turn
+        :param now_ms: instead of the clock's time
+        :return: seconds until the next message is due: 0 if more are, infinity if none is scheduled
         """
         on_due = self._queue.on_due
         if on_due is None:
@@ -81,7 +83,7 @@ class Poller:
             seen, wait_s = await Schedule(self._queue).due(now_ms)
             if seen:
                 await self._correct(on_due, seen)
-        return SAFETY_S if wait_s is None else min(wait_s, SAFETY_S)
+        return math.inf if wait_s is None else wait_s
 
     async def _correct(self, on_due: OnDue, seen: list[Scheduled]) -> None:
         corrected = list(seen)

@@ -4,18 +4,46 @@ What is given as a flag comes first, then the environment, then a file `.env` in
 folder. Names end in their unit. Nothing that is wrong is silently replaced.
 """
 
+import os
+import re
+import socket
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 
 from delayq.connection import Server
-from delayq.errors import InvalidName
+from delayq.errors import InvalidSettings
 from delayq.keys import checked_name
 
 PREFIX = "DELAYQ_"
 ENV_FILE = ".env"
+
+
+S = TypeVar("S", bound="Settings")
+
+
+def checked(value: str | None) -> str | None:
+    """Return a name, if it can stand in a key.
+
+    :raises ValueError: if it cannot
+    """
+    return value if value is None else checked_name("name", value)
+
+
+def checked_url(value: str | None) -> str | None:
+    """Return a URL, if it can be understood.
+
+    :raises ValueError: if it cannot
+    """
+    return Server(value).url if value else None
+
+
+def own_name() -> str:
+    """Return a name for this process: its host and process id."""
+    host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:40]
+    return f"{host}-{os.getpid()}"
 
 
 class Settings(BaseSettings):
@@ -69,18 +97,53 @@ class DemoSettings(Settings):
     plain: bool = Field(False, description="Log lines instead of the live view")
     json_verdict: bool = Field(False, description="Verdict as one JSON object, the last line")
 
-    @field_validator("namespace", "name")
-    @classmethod
-    def _name(cls, value: str | None) -> str | None:
-        try:
-            return value if value is None else checked_name("name", value)
-        except InvalidName as error:
-            raise ValueError(str(error)) from error
+    _checked_name = field_validator("namespace", "name")(checked)
+    _checked_url = field_validator("redis_url")(checked_url)
 
-    @field_validator("redis_url")
-    @classmethod
-    def _url(cls, value: str | None) -> str | None:
-        return Server(value).url if value else None
+
+class AppSettings(Settings):
+    """What an app needs."""
+
+    redis_url: str | None = Field(None, description="Server, as redis://, rediss:// or unix://")
+    namespace: str = Field("delayq", description="First part of every key")
+    name: str = Field(
+        default_factory=own_name, description="Name of this process; none: host and process id"
+    )
+    lease_ttl_ms: int = Field(10_000, ge=300, le=600_000, description="Life of a lease, ms")
+    grace_ms: int = Field(
+        10_000, ge=0, le=3_600_000, description="Time that handlers get to end at a stop, ms"
+    )
+
+    _checked_name = field_validator("namespace", "name")(checked)
+    _checked_url = field_validator("redis_url")(checked_url)
+
+
+def load(kind: type[S], **given: Any) -> S:
+    """Read settings from the environment and `.env`, but for those that are given.
+
+    :raises InvalidSettings: if one is wrong
+    """
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        raise InvalidSettings("; ".join(said(problem) for problem in error.errors())) from None
+
+
+def said(problem: Any) -> str:
+    """Say what is wrong with which setting."""
+    field = ".".join(str(part) for part in problem["loc"])
+    flag = "--" + field.replace("_", "-")
+    text = problem["msg"].removeprefix("Value error, ")
+    shown = "" if field == "redis_url" else f" (got {problem['input']!r})"
+    return f"{flag}, {PREFIX}{field.upper()}: {text}{shown}"
+
+
+class RunSettings(Settings):
+    """Run an app: the consumers and pollers of its queues that have a handler."""
+
+    model_config = SettingsConfigDict(cli_prog_name="python -m delayq run")
+
+    target: CliPositionalArg[str] = Field(description="The app, as module:name")
 
 
 class DelaySettings(DemoSettings):

@@ -1,10 +1,8 @@
 """What both demos stand on: a server, a queue of their own, a tape, and who watches."""
 
 import os
-import re
 import secrets
 import shutil
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -27,7 +25,7 @@ from delayq.handling import Context
 from delayq.keys import LaneKeys
 from delayq.queue import OnDue, Ordering, Queue
 from delayq.retry import Retry
-from delayq.settings import DemoSettings
+from delayq.settings import DemoSettings, own_name
 from delayq.supervisor import Supervisor, signalled
 from delayq.tape import Tape
 
@@ -175,8 +173,7 @@ def _on_a_terminal() -> bool:
 
 def role_name(settings: DemoSettings, kind: str) -> str:
     """Return the name of a role that runs alone: as told, or of its kind, host and process."""
-    host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:40]
-    return settings.name or f"{kind}-{host}-{os.getpid()}"
+    return settings.name or f"{kind}-{own_name()}"
 
 
 def told_of_any(event: Event) -> str | None:

@@ -1,0 +1,253 @@
+"""The app: queues and handlers by name, and the roles that serve them in this process."""
+
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self, TypeVar
+
+import anyio
+from redis.asyncio import Redis
+
+from delayq.body import B, Codec
+from delayq.clock import SERVER_CLOCK, Clock
+from delayq.connection import Server, check
+from delayq.consumer import Consumer
+from delayq.errors import NotOpen, ServerMissing
+from delayq.events import Event, Observer
+from delayq.handling import Context
+from delayq.keys import LaneKeys
+from delayq.logs import log_trouble, warn
+from delayq.poller import Poller
+from delayq.queue import OnDue, Ordering, Queue
+from delayq.retry import OnFailure, Retry
+from delayq.settings import AppSettings, load
+from delayq.supervisor import Role, Supervisor
+
+R = TypeVar("R", bound=Awaitable[None] | None)
+
+
+@dataclass(frozen=True)
+class Handled:
+    """A handler, and how it is to be called. See `Consumer` for the meaning of each."""
+
+    handler: Callable[..., Awaitable[None] | None]
+    concurrency: int
+    time_limit_s: float | None
+    batch: int
+
+
+@dataclass(frozen=True)
+class AppQueue(Queue[B]):
+    """A queue of an app, which may have a handler."""
+
+    handled: list[Handled] = field(default_factory=list)
+    """The handler, once there is one."""
+
+    def handler(
+        self, *, concurrency: int = 10, time_limit_s: float | None = None, batch: int = 100
+    ) -> Callable[[Callable[[B, Context], R]], Callable[[B, Context], R]]:
+        """Decorate the function that handles this queue's messages.
+
+        :param concurrency: messages handled at once in this process; one, if order is strict
+        :param time_limit_s: how long handling a message may take; then it has failed
+        :param batch: messages fetched at once, at most
+        :raises ValueError: if the queue has a handler already
+        """
+
+        def decorate(handler: Callable[[B, Context], R]) -> Callable[[B, Context], R]:
+            if self.handled:
+                raise ValueError(f"queue {self.name}: it has a handler already")
+            self.handled.append(Handled(handler, concurrency, time_limit_s, batch))
+            return handler
+
+        return decorate
+
+
+class App:
+    """Queues that share a Redis and a namespace.
+
+    Inside `async with app` its queues can be published to; `start` handles messages, too.
+
+    :param redis_url: instead of DELAYQ_REDIS_URL
+    :param namespace: instead of DELAYQ_NAMESPACE
+    :param observe: called with an event for each thing that happens; by default trouble is logged
+    :param clock: decides what is due; for tests
+    :raises InvalidSettings: if a setting is wrong
+    """
+
+    def __init__(
+        self,
+        *,
+        redis_url: str | None = None,
+        namespace: str | None = None,
+        observe: Observer = log_trouble,
+        clock: Clock = SERVER_CLOCK,
+    ) -> None:
+        given = {"redis_url": redis_url, "namespace": namespace}
+        self.settings = load(AppSettings, **{n: v for n, v in given.items() if v is not None})
+        self.observe = observe
+        self.queues: dict[str, AppQueue] = {}
+        self._clock = clock
+        self._opened: AsyncExitStack | None = None
+        self._client: Redis | None = None
+        self._supervisor: Supervisor | None = None
+
+    def queue(
+        self,
+        name: str,
+        body: type[B] | None = None,
+        *,
+        ordering: Ordering = "none",
+        retry: Retry | None = None,
+        on_failure: OnFailure = "block",
+        on_due: OnDue | None = None,
+        max_backlog: int | None = None,
+        dedup_window_s: float = 3600.0,
+    ) -> AppQueue[B]:
+        """Declare a queue: alike in every process that uses it.
+
+        :param body: type of the bodies, validated by pydantic; None is any JSON value
+        :param ordering: "none", "strict" or "key"; see `Ordering`
+        :param on_failure: what a failure means where the order is kept; see `OnFailure`
+        :param on_due: a hook of the poller, which may correct a message that is due
+        :param max_backlog: messages scheduled, ready and pending, beyond which a publish is refused
+        :param dedup_window_s: how long a `dedup_id` is known
+        :raises InvalidName: if the name cannot stand in a key
+        :raises ValueError: if the name is taken, or an option is none that there is
+        """
+        if name in self.queues:
+            raise ValueError(f"queue {name}: it is declared already")
+        queue = AppQueue[B](
+            self._connected,
+            LaneKeys(self.settings.namespace, name),
+            ordering,
+            retry or Retry(),
+            on_failure,
+            on_due,
+            Codec(body) if body is not None else Codec(),
+            max_backlog,
+            dedup_window_s,
+            clock=self._clock,
+        )
+        self.queues[name] = queue
+        return queue
+
+    async def __aenter__(self) -> Self:
+        """Make the queues usable. No call is made to the server yet.
+
+        :raises ServerMissing: if no Redis is named
+        """
+        if self._opened is not None:
+            raise NotOpen("this app is open already")
+        opened = AsyncExitStack()
+        grace_s = self.settings.grace_ms / 1000
+        self._client = await opened.enter_async_context(self.server.client("app"))
+        self._supervisor = await opened.enter_async_context(Supervisor(self._observed, grace_s))
+        self._opened = opened
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        """Stop what was started: running handlers get their grace, leases are handed over."""
+        opened, self._opened = self._opened, None
+        try:
+            return await opened.__aexit__(kind, error, traceback) if opened else None
+        finally:
+            self._client = self._supervisor = None
+
+    async def start(self) -> None:
+        """Handle messages in this process, until `async with app` ends: consumers and pollers.
+
+        :raises NotOpen: if this is not called inside `async with app`
+        :raises ServerError: if the server will not do
+        """
+        if self._supervisor is None:
+            raise NotOpen("start: call it inside `async with app`")
+        for warning in await check(self.server):
+            warn(warning)
+        for name, make in self.roles(self.settings.name).items():
+            self._supervisor.spawn(name, make)
+
+    async def run(self) -> None:
+        """Handle messages until SIGINT or SIGTERM; at a second one end at once.
+
+        :raises ServerError: if the server will not do
+        """
+        async with self:
+            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                await self.start()
+                await anext(signals)
+                async with anyio.create_task_group() as stopping:
+                    stopping.start_soon(self._stop, stopping.cancel_scope)
+                    await anext(signals)
+                    await self.supervisor.kill_all()
+
+    async def _stop(self, waiting: anyio.CancelScope) -> None:
+        await self.supervisor.stop_all()
+        waiting.cancel()
+
+    @property
+    def server(self) -> Server:
+        """Where the server is.
+
+        :raises ServerMissing: if no Redis is named
+        """
+        if self.settings.redis_url is None:
+            raise ServerMissing(
+                "no Redis: set DELAYQ_REDIS_URL, or App(redis_url=…); "
+                "`python -m delayq server` runs one and tells its URL"
+            )
+        return Server(self.settings.redis_url)
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """What runs the roles.
+
+        :raises NotOpen: outside `async with app`
+        """
+        if self._supervisor is None:
+            raise NotOpen("the app is not open: use `async with app`")
+        return self._supervisor
+
+    def roles(self, name: str) -> dict[str, Callable[[], Role]]:
+        """Return how to make what handles the queues that have a handler.
+
+        :param name: of this process, or of whatever stands for one
+        """
+        made: dict[str, Callable[[], Role]] = {}
+        for queue in self.queues.values():
+            for handled in queue.handled:
+                consumer, poller = f"{queue.name}.{name}", f"{queue.name}.poller.{name}"
+                made[consumer] = self._consumer(queue, handled, consumer)
+                made[poller] = self._poller(queue, poller)
+        return made
+
+    def _consumer(self, queue: AppQueue, handled: Handled, name: str) -> Callable[[], Role]:
+        return lambda: Consumer(
+            self.server,
+            queue,
+            handled.handler,
+            name=name,
+            lease_ttl_s=self.settings.lease_ttl_ms / 1000,
+            batch=handled.batch,
+            concurrency=handled.concurrency,
+            time_limit_s=handled.time_limit_s,
+            observe=self._observed,
+        )
+
+    def _poller(self, queue: AppQueue, name: str) -> Callable[[], Role]:
+        return lambda: Poller(self.server, queue, name=name, observe=self._observed)
+
+    def _observed(self, event: Event) -> None:
+        self.observe(event)
+
+    def _connected(self) -> Redis:
+        if self._client is None:
+            raise NotOpen("the app is not open: use `async with app`")
+        return self._client
