@@ -10,6 +10,7 @@ import anyio
 from redis.asyncio import Redis
 
 from delayq import scripts
+from delayq.active import Active, handover, resume, who
 from delayq.body import B, Codec
 from delayq.browse import Stats, stats
 from delayq.clock import SERVER_CLOCK, Clock
@@ -247,6 +248,18 @@ class Queue(Generic[B]):
             done.append(True)
             with suppress(ServerError):  # the publish is accepted all the same
                 await self.register()
+
+    async def who(self) -> Active | None:
+        """Tell who is active, and who stands by; None if nobody is. See `active.who`."""
+        return await who(self.client, self.keys)
+
+    async def handover(self, timeout_s: float = 30.0) -> Active | None:
+        """Ask the active consumer to pass on; tell who took over. See `active.handover`."""
+        return await handover(self.client, self.keys, timeout_s)
+
+    async def resume(self, *, skip: bool = False) -> str | None:
+        """Have a lane go on that a failure halted. See `active.resume`."""
+        return await resume(self.client, self.keys, skip=skip)
 
     async def register(self) -> None:
         """Have the queue listed among those of its namespace.

@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 
 from delayq import Consumer, Context, Poller, Queue, Server, Supervisor
+from delayq.active import Active
 from delayq.events import Acked, DeadLettered, Ended, TookOver
 from delayq.tape import Tape
 
@@ -35,6 +36,7 @@ class Troupe:
     doing: dict[Any, list[Callable[[], Awaitable[None]]]] = field(default_factory=dict)
     """Bodies whose handler does these, one each time."""
     begun: anyio.Event = field(default_factory=anyio.Event)
+    now_active: Active | None = None
 
     async def handle(self, body: Any, context: Context) -> None:
         self.handled.append(Handled(body, context.consumer, context.message.deliveries))
@@ -59,6 +61,9 @@ class Troupe:
         self.supervisor.spawn(
             name, lambda: Poller(self.server, self.queue, name=name, observe=self.tape)
         )
+
+    async def hand_over(self) -> None:
+        self.now_active = await self.queue.handover()
 
     async def active(self, name: str, **options: Any) -> TookOver:
         place = self.tape.end

@@ -3,7 +3,7 @@
 -- KEYS[1] lease   HASH   the lease of the lane
 -- KEYS[2] vacancy STREAM rung so that the holder looks at once
 -- ARGV[1] now integer ms, or '' for the server's time
--- Returns holder and epoch that were asked, or '' if nobody holds it
+-- Returns holder, epoch that were asked; '', 0 if nobody holds it
 -- Cost: O(1)
 
 local lease, vacancy = KEYS[1], KEYS[2]

@@ -1,0 +1,78 @@
+"""The active consumer of an ordered queue, as operators see it: who it is, what it is asked."""
+
+from dataclasses import dataclass
+
+import anyio
+from redis.asyncio import Redis
+
+from delayq import scripts
+from delayq.keys import GROUP, LaneKeys
+
+SEEN_MS = 12_000
+"""Who stands by shows it every few seconds; whoever did not for so long is gone."""
+_LOOK_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """Who is active, and who stands by."""
+
+    name: str
+    """The consumer's name, without its epoch."""
+    epoch: int
+    since_ms: int
+    """When it became active, by the server's clock."""
+    now_ms: int
+    """When this was told, by the server's clock."""
+    standby: tuple[str, ...]
+
+
+async def who(client: Redis, keys: LaneKeys) -> Active | None:
+    """Tell who is active, and who stands by; None if nobody is active.
+
+    :raises ServerError: if the server did not answer, or refused
+    """
+    seconds, micros = await scripts.command(client, "TIME")
+    now_ms = seconds * 1000 + micros // 1000
+    ask = ("ZRANGEBYSCORE", keys.standby, now_ms - SEEN_MS, "+inf")
+    standby = tuple(await scripts.command(client, *ask))
+    about = await scripts.command(client, "HMGET", keys.lease(), "holder", "epoch", "since")
+    if about[0] is None:
+        return None
+    name = about[0].rpartition("@")[0]
+    return Active(name, int(about[1]), int(about[2] or 0), now_ms, standby)
+
+
+async def handover(client: Redis, keys: LaneKeys, timeout_s: float = 30.0) -> Active | None:
+    """Ask the active consumer to pass on, and wait until somebody is active under a new epoch.
+
+    It finishes what is in hand, and lets others go first for two seconds; where nobody stands by,
+    it becomes active again itself.
+
+    :param timeout_s: how long to wait: as long as a handler may take
+    :return: who is active now; None if nobody was active, or nobody is in that time
+    :raises ServerError: if the server did not answer, or refused
+    """
+    asked = await scripts.run(client, "handover", [keys.lease(), keys.vacancy], [""])
+    if not asked[0]:
+        return None
+    with anyio.move_on_after(timeout_s):
+        while True:
+            active = await who(client, keys)
+            if active and active.epoch != int(asked[1]):
+                return active
+            await anyio.sleep(_LOOK_S)
+    return None
+
+
+async def resume(client: Redis, keys: LaneKeys, *, skip: bool = False) -> str | None:
+    """Have a halted lane go on.
+
+    :param skip: make a dead letter of the message that it stopped at; else it is delivered again,
+        its deliveries forgotten
+    :return: the id of that message; None if the lane is not halted
+    :raises ServerError: if the server did not answer, or refused
+    """
+    touched = [keys.halted, keys.stream, keys.dead, keys.parked, keys.vacancy]
+    message_id: str = await scripts.run(client, "resume", touched, [GROUP, int(skip)])
+    return message_id or None
