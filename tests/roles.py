@@ -57,6 +57,9 @@ class Troupe:
             ),
         )
 
+    def role(self, name: str) -> Any:
+        return self.supervisor._members[name].role
+
     def poller(self, name: str = "poller") -> None:
         self.supervisor.spawn(
             name, lambda: Poller(self.server, self.queue, name=name, observe=self.tape)
