@@ -51,8 +51,8 @@ class Keyed(Ordered):
     @property
     def idle(self) -> bool:
         """See `Service.idle`."""
-        resting = len(self._rests) == len(self._lines)
-        return self._paused and resting and not self._unacked
+        waits = self._paused or (bool(self._rests) and not self._lines)
+        return waits and len(self._rests) >= len(self._lines) and not self._unacked
 
     async def _turn_over(self, handling: TaskGroup) -> None:
         """Fetch what there is room for, or wait for a reason to look again."""
