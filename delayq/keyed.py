@@ -9,7 +9,7 @@ from anyio.abc import TaskGroup
 
 from delayq.message import Delivery
 from delayq.ordered import Ordered
-from delayq.pending import Delivered
+from delayq.pending import Delivered, Newer
 from delayq.service import IDLE_S, Work
 from delayq.term import Term
 
@@ -65,7 +65,11 @@ class Keyed(Ordered):
             await self._pause(anyio.sleep_forever)
         else:
             batch = await self._fetch(room)
-            for delivery in batch.deliveries:
+            for at, delivery in enumerate(batch.deliveries):
+                if isinstance(delivery, Newer):  # its key is not known: so nothing may go past it
+                    self._unbegun += batch.deliveries[at + 1 :]
+                    await self._leave_to_newer(delivery)
+                    return
                 self._line_up(delivery, handling)
             if not batch.deliveries and batch.last_id and not self._unacked:
                 await self._pause(lambda: self.work.bell.wait(IDLE_S, batch.last_id))

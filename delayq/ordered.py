@@ -1,12 +1,14 @@
 """Serving in order: one message at a time, each settled before the next is begun."""
 
+import anyio
+
 from delayq.clock import mono_s
 from delayq.events import Halted, NewerFound, Parked, Resumed
 from delayq.message import Delivery, Message
 from delayq.parking import Parking
 from delayq.pending import Delivered, Malformed, Newer
 from delayq.retry import Again, DeadLetter, Halt, Outcome, Park, in_order
-from delayq.service import IDLE_S, Service, Work
+from delayq.service import IDLE_S, NEWER_MS, Service, Work
 from delayq.term import Term
 
 SETTLE_S = 0.01
@@ -148,5 +150,6 @@ class Ordered(Service):
         """Hand over to a process that can read what a newer delayq wrote."""
         self.work.observe(NewerFound(self.work.role, self.term.lease.epoch, delivery.reason))
         await self._give_back([delivery])
+        await self._rest(lambda: anyio.sleep(NEWER_MS / 1000))  # others may be as old as this one
         self.term.handover.set()
         self.stop()

@@ -9,7 +9,7 @@ from typing import Any
 
 from delayq import scripts
 from delayq.body import Codec
-from delayq.errors import MalformedEntry
+from delayq.errors import MalformedEntry, NewerFormat
 from delayq.message import Message, decode_entry, unpack, with_body
 from delayq.queue import PROMOTE_LIMIT, Queue
 
@@ -56,7 +56,10 @@ class Schedule:
         return moved, _seconds(wait_ms)
 
     async def due(self, now_ms: int | None = None) -> tuple[list[Scheduled], float | None]:
-        """Read what is due. Nothing changes, but what is no message becomes a dead letter.
+        """Read what is due, to be corrected, and change nothing.
+
+        But what is no message becomes a dead letter; and what a newer delayq wrote moves to the
+        stream as it is.
 
         :param now_ms: instead of the clock's time
         :return: the due messages, and seconds until the next after them, as for `promote`
@@ -65,15 +68,18 @@ class Schedule:
         keys = [self._queue.keys.schedule, self._queue.keys.bodies]
         wait_ms, *rows = await self._run("due", keys, [self._now(now_ms), PROMOTE_LIMIT])
         due: list[Scheduled] = []
-        malformed: list[object] = []
+        unread: list[object] = []
         for at in range(0, len(rows), 3):
             member, score, packed = rows[at : at + 3]
             try:
                 due.append(_scheduled(member, score, packed, self._queue.codec))
+            except NewerFormat:
+                fields = unpack(packed)
+                unread += [member, score, len(fields), *fields]
             except MalformedEntry:
-                malformed += [member, score, 0]
-        if malformed:
-            await self._promote_as(malformed)
+                unread += [member, score, 0]
+        if unread:
+            await self._promote_as(unread)
         return due, _seconds(wait_ms)
 
     async def promote_as(self, corrected: Sequence[Scheduled]) -> list[bool]:
