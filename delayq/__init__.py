@@ -16,9 +16,11 @@ The path of a message:
 from delayq.browse import Stats
 from delayq.connection import Server, check
 from delayq.consumer import Consumer
+from delayq.dead import DeadLetters, Redriven
 from delayq.embedded import embedded
 from delayq.errors import (
     DelayqError,
+    InvalidCursor,
     InvalidMessage,
     InvalidName,
     LeaseLost,
@@ -32,15 +34,18 @@ from delayq.message import Message, Receipt
 from delayq.poller import Poller
 from delayq.producer import Producer
 from delayq.queue import OnDue, Ordering, Queue
+from delayq.record import Page, Record
 from delayq.retry import Reject, Retry, RetryLater
 from delayq.supervisor import Supervisor, signalled
 
 __all__ = [
     "Consumer",
     "Context",
+    "DeadLetters",
     "DelayqError",
     "Event",
     "Handler",
+    "InvalidCursor",
     "InvalidMessage",
     "InvalidName",
     "LaneKeys",
@@ -49,10 +54,13 @@ __all__ = [
     "Observer",
     "OnDue",
     "Ordering",
+    "Page",
     "Poller",
     "Producer",
     "Queue",
     "Receipt",
+    "Record",
+    "Redriven",
     "Reject",
     "Retry",
     "RetryLater",
