@@ -88,6 +88,14 @@ async def test_a_redriven_message_rings_the_bell_and_is_handled(
         assert t.bodies == [1, 1]
 
 
+async def test_to_redrive_rings_the_bell(client: Client, queue: Queue) -> None:
+    await letters(client, 1)
+    await queue.publish(1, delay=60)
+    before = await client.xrange(KEYS.bell)
+    await queue.dead.redrive()
+    assert await client.xrange(KEYS.bell) != before
+
+
 async def test_to_redrive_while_handlers_fail_again_comes_to_an_end(
     server: Server, queue: Queue
 ) -> None:
