@@ -120,14 +120,18 @@ class Browser:
         :return: None if no message of that id is there
         :raises ServerError: if the server did not answer, or refused
         """
-        for _ in range(2):  # a retry moves a message against the direction of this search
-            if found := await self._scheduled(message_id):
-                return found
-            for state, stream in (("ready", self._keys.stream), ("dead", self._keys.dead)):
-                async for record in self._entries("dead" if state == "dead" else "ready", stream):
-                    if record.id == message_id:
-                        return record if state == "dead" else await self._unsettled(record)
-        return None
+        places: tuple[tuple[State, str], ...] = (
+            ("ready", self._keys.stream),
+            ("dead", self._keys.dead),
+        )
+        if found := await self._scheduled(message_id):
+            return found
+        for state, stream in places:
+            async for record in self._entries(state, stream):
+                if record.id == message_id:
+                    return record if state == "dead" else await self._unsettled(record)
+        # A retry moves a message against the direction of this search.
+        return await self._scheduled(message_id)
 
     async def list(self, state: State, limit: int = 100, after: str = "") -> Page:
         """List messages in their order, a page at a time.
@@ -194,8 +198,7 @@ class Browser:
         return next((str(g["last-delivered-id"]) for g in groups if g["name"] == GROUP), "")
 
     async def _scheduled(self, message_id: str) -> Record | None:
-        ask = (self._client, "HGET", self._keys.bodies, message_id)
-        stored = await scripts.command(*ask)
+        stored = await scripts.command(self._client, "HGET", self._keys.bodies, message_id)
         if stored is None:
             return None
         member = stored[:ARRIVAL_CHARS] + message_id

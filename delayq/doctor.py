@@ -144,16 +144,20 @@ async def examine_queue(client: Redis, keys: LaneKeys) -> Findings:
 
     :raises ServerUnreachable: if there is no answer
     """
-    wrong = [finding async for finding in _types(client, keys)]
-    for finding in wrong:
-        yield finding
-    if wrong:
-        return  # nothing can be counted
     try:
-        found = await stats(client, keys)
+        findings = [finding async for finding in _types(client, keys)]
+        if not findings:  # else nothing can be counted
+            findings = await _counted(client, keys)
     except ServerRefused as error:
-        yield Finding("warning", keys.queue, f"it cannot be looked at: {error}", "see above")
-        return
+        said = f"it cannot be looked at: {error}"
+        findings = [Finding("warning", keys.queue, said, "permit what the server refused")]
+    for finding in findings:
+        yield finding
+
+
+async def _counted(client: Redis, keys: LaneKeys) -> list[Finding]:
+    found = await stats(client, keys)
+    counts = f"{found.scheduled} scheduled, {found.ready} ready, {found.pending} pending"
     problems = [
         *_schedule(keys.queue, found),
         *_lane(keys.queue, found),
@@ -162,11 +166,7 @@ async def examine_queue(client: Redis, keys: LaneKeys) -> Findings:
         *[finding async for finding in _consumers(client, keys, found)],
         *[finding async for finding in _deliveries(client, keys)],
     ]
-    for finding in problems:
-        yield finding
-    if not problems:
-        counts = f"{found.scheduled} scheduled, {found.ready} ready, {found.pending} pending"
-        yield Finding("ok", keys.queue, f"{counts}, {found.dead} dead")
+    return problems or [Finding("ok", keys.queue, f"{counts}, {found.dead} dead")]
 
 
 async def _types(client: Redis, keys: LaneKeys) -> Findings:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from delayq import Queue, ServerError
-from delayq.browse import Halted
+from delayq.browse import Browser, Halted
 from delayq.errors import InvalidCursor
 from delayq.lease import Lease
 from delayq.message import Delivery
@@ -135,6 +135,24 @@ async def test_what_is_far_back_is_found_in_bounded_pages(
             break
     found = await queue.get("m1200")
     assert found is None or found.state == "pending"
+
+
+async def test_a_message_that_goes_back_to_the_schedule_meanwhile_is_found(
+    client: Client, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Browser._range
+
+    async def moving(browser: Browser, state: State, stream: str, *part: Any) -> list[Record]:
+        if await client.xlen(KEYS.stream):
+            await client.delete(KEYS.stream)
+            await queue.publish(1, id="b", delay=60)
+        return await read(browser, state, stream, *part)
+
+    await queue.publish(1, id="a")
+    monkeypatch.setattr(Browser, "_range", moving)
+    found = await queue.get("b")
+    assert found
+    assert found.state == "scheduled"
 
 
 @pytest.mark.parametrize("limit", [1, 7, 500])

@@ -16,9 +16,13 @@ from tests.state import dump
 
 async def of_the_queue(client: Client) -> list[Finding]:
     before = await dump(client)
-    findings = [finding async for finding in examine_queue(client, KEYS)]
+    findings = await of_the_queue_as(client)
     assert await dump(client) == before
     return findings
+
+
+async def of_the_queue_as(client: Client) -> list[Finding]:
+    return [finding async for finding in examine_queue(client, KEYS)]
 
 
 async def of_the_server(client: Client) -> list[Finding]:
@@ -151,6 +155,21 @@ async def test_what_is_not_permitted_is_named(
     [finding] = [finding for finding in findings if "not permitted" in finding.said]
     assert finding.said.startswith(refused.replace("|", " ").upper())
     assert (finding.level, bool(finding.remedy)) == (level, True)
+
+
+@pytest.mark.parametrize("refused", ["evalsha", "type", "pttl", "get"])
+async def test_a_queue_that_may_not_be_looked_at_is_told(
+    server: Server, client: Client, refused: str
+) -> None:
+    rules: list[Any] = ["on", ">secret", "allkeys", "allchannels", "+@all", f"-{refused}"]
+    await client.execute_command("ACL SETUSER", "small", *rules)
+    try:
+        limited = Server(server.url.replace("unix://", "unix://small:secret@"))
+        async with limited.client() as theirs:
+            [finding] = await of_the_queue_as(theirs)
+    finally:
+        await client.execute_command("ACL DELUSER", "small")
+    assert (finding.level, "cannot be looked at" in finding.said) == ("warning", True)
 
 
 async def test_the_command_exits_with_1_where_there_is_a_problem(
