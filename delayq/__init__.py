@@ -17,10 +17,12 @@ from delayq.app import App, AppQueue
 from delayq.browse import Stats
 from delayq.connection import Server, check
 from delayq.consumer import Consumer
+from delayq.dead import DeadLetters, Redriven
 from delayq.embedded import embedded
 from delayq.errors import (
     BacklogFull,
     DelayqError,
+    InvalidCursor,
     InvalidMessage,
     InvalidName,
     InvalidSettings,
@@ -36,6 +38,7 @@ from delayq.message import Message, Receipt
 from delayq.poller import Poller
 from delayq.producer import Producer
 from delayq.queue import OnDue, Ordering, Queue
+from delayq.record import Page, Record
 from delayq.retry import OnFailure, Reject, Retry, RetryLater
 from delayq.supervisor import Supervisor, signalled
 
@@ -45,9 +48,11 @@ __all__ = [
     "BacklogFull",
     "Consumer",
     "Context",
+    "DeadLetters",
     "DelayqError",
     "Event",
     "Handler",
+    "InvalidCursor",
     "InvalidMessage",
     "InvalidName",
     "InvalidSettings",
@@ -59,10 +64,13 @@ __all__ = [
     "OnDue",
     "OnFailure",
     "Ordering",
+    "Page",
     "Poller",
     "Producer",
     "Queue",
     "Receipt",
+    "Record",
+    "Redriven",
     "Reject",
     "Retry",
     "RetryLater",

@@ -1,17 +1,46 @@
-"""Looking at a queue: how many messages are where, and which."""
+"""Looking at a queue: how many messages are where, and which. Nothing here changes anything."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import get_args
 
 from redis.asyncio import Redis
 
 from delayq import scripts
-from delayq.keys import LaneKeys
+from delayq.errors import GroupMissing
+from delayq.keys import GROUP, LaneKeys
+from delayq.record import (
+    ARRIVAL_CHARS,
+    Page,
+    Record,
+    State,
+    cursor,
+    entry_record,
+    number,
+    paired,
+    place,
+    scheduled_record,
+)
+
+PAGE_LIMIT = 500
+"""Messages read by one command at most."""
+_SHOWN_DUE = 8
+Records = list[Record]
+"""Named here, as inside the class `list` is a method."""
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """The message that a lane stopped at, and why."""
+
+    id: str
+    reason: str = ""
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """How many messages are where, and who is active."""
+    """How many messages are where, and who is active: one snapshot."""
 
     scheduled: int = 0
     ready: int = 0
@@ -20,26 +49,175 @@ class Stats:
     next_due_ms: tuple[int, ...] = ()
     """Of the first few that are scheduled."""
     holder: str | None = None
+    """Who holds the lease of an ordered queue."""
+    now_ms: int = 0
+    """The server's time at this snapshot."""
+    oldest_ms: int | None = None
+    """How long the oldest message that is ready or pending has been so; None if there is none."""
+    epoch: int | None = None
+    since_ms: int | None = None
+    """When the holder took its lease."""
+    consumers: Mapping[str, int] = field(default_factory=dict)
+    """Names in the group, and how many messages are pending for each."""
+    parked: int = 0
+    """Keys that wait for a message that failed."""
+    halted: Halted | None = None
+
+    @property
+    def lag(self) -> int:
+        """Messages that no consumer has read yet: those that are ready."""
+        return self.ready
 
 
-async def stats(client: Redis, keys: LaneKeys) -> Stats:
-    """Count what is where. A few reads, not one snapshot.
+async def stats(client: Redis, keys: LaneKeys, now_ms: int | None = None) -> Stats:
+    """Count what is where, in one round trip.
 
-    :raises ServerError: if the server did not answer, or refused
+    :param now_ms: instead of the server's time
+    :raises ServerError: if the server did not answer, or refused; or a key is of the wrong type
     """
-
-    async def ask(*words: object) -> Any:
-        return await scripts.command(client, *words)
-
     k = keys
-    groups = await ask("XINFO GROUPS", k.stream) if await ask("EXISTS", k.stream) else []
-    pending = sum(group["pending"] for group in groups)
-    first = await ask("ZRANGE", k.schedule, 0, 7, "WITHSCORES")
-    return Stats(
-        scheduled=await ask("ZCARD", k.schedule),
-        ready=max(0, await ask("XLEN", k.stream) - pending),
-        pending=pending,
-        dead=await ask("XLEN", k.dead),
-        next_due_ms=tuple(int(due_ms) for due_ms in first[1::2]),
-        holder=await ask("HGET", k.lease(), "holder"),
+    answer = await scripts.run(
+        client,
+        "stats",
+        [k.stream, k.schedule, k.dead, k.lease(), k.parked, k.halted],
+        ["" if now_ms is None else now_ms, GROUP, _SHOWN_DUE],
     )
+    now, counts, oldest, lease, halted, due, consumers = answer
+    scheduled, ready, pending, dead, parked = counts
+    about = paired(halted)
+    return Stats(
+        scheduled=scheduled,
+        ready=ready,
+        pending=pending,
+        dead=dead,
+        next_due_ms=tuple(at for text in due[1::2] if (at := number(text)) is not None),
+        holder=lease[0],
+        now_ms=now,
+        oldest_ms=None if oldest < 0 else oldest,
+        epoch=number(lease[1]),
+        since_ms=number(lease[2]),
+        consumers=dict(zip(consumers[::2], consumers[1::2], strict=True)),
+        parked=parked,
+        halted=Halted(about.get("id", ""), about.get("reason", ""), about.get("error", ""))
+        if about
+        else None,
+    )
+
+
+class Browser:
+    """Finds and lists the messages of one queue."""
+
+    def __init__(self, client: Redis, keys: LaneKeys) -> None:
+        self._client = client
+        self._keys = keys
+
+    async def get(self, message_id: str) -> Record | None:
+        """Find a message: at once if it is scheduled.
+
+        Else this reads the stream and then the dead stream from their beginnings, in pages of 500:
+        as long as they are. A message that moves meanwhile is found where it moved to.
+
+        :return: None if no message of that id is there
+        :raises ServerError: if the server did not answer, or refused
+        """
+        places: tuple[tuple[State, str], ...] = (
+            ("ready", self._keys.stream),
+            ("dead", self._keys.dead),
+        )
+        if found := await self._scheduled(message_id):
+            return found
+        for state, stream in places:
+            async for record in self._entries(state, stream):
+                if record.id == message_id:
+                    return record if state == "dead" else await self._unsettled(record)
+        # A retry moves a message against the direction of this search.
+        return await self._scheduled(message_id)
+
+    async def list(self, state: State, limit: int = 100, after: str = "") -> Page:
+        """List messages in their order, a page at a time.
+
+        A page is shorter than `limit` only at the end. What comes or goes between two pages
+        changes nothing about the others.
+
+        :param limit: 1 to 500
+        :param after: the `next` of the page before
+        :raises InvalidCursor: if `after` is no cursor of this list
+        :raises ValueError: if `state` is none that there is, or `limit` is out of range
+        :raises ServerError: if the server did not answer, or refused
+        """
+        if state not in get_args(State):
+            raise ValueError(f"state: one of {', '.join(get_args(State))} (got {state!r})")
+        if not 1 <= limit <= PAGE_LIMIT:
+            raise ValueError(f"limit: 1 to {PAGE_LIMIT} (got {limit})")
+        if state == "scheduled":
+            return await self._list_scheduled(limit, after)
+        [last] = place(after, state, 1) if after else [""]
+        if state == "pending":
+            records = await self._list_pending(limit, last)
+        elif state == "dead":
+            records = await self._range("dead", self._keys.dead, last, limit)
+        else:
+            last = max(last, await self._delivered(), key=_order)
+            records = await self._range("ready", self._keys.stream, last, limit)
+        return Page(records, cursor(state, records[-1].entry) if len(records) == limit else None)
+
+    async def _list_scheduled(self, limit: int, after: str) -> Page:
+        score, member = place(after, "scheduled", 2) if after else ("", "")
+        keys = [self._keys.schedule, self._keys.bodies]
+        rows = await scripts.run(self._client, "list_scheduled", keys, [limit, score, member])
+        records = [scheduled_record(*rows[at : at + 3]) for at in range(0, len(rows), 3)]
+        last = cursor("scheduled", rows[-2], rows[-3]) if len(records) == limit else None
+        return Page(records, last)
+
+    async def _list_pending(self, limit: int, last: str) -> Records:
+        args = [GROUP, f"({last}" if last else "-", limit]
+        rows = await scripts.run(self._client, "list_pending", [self._keys.stream], args)
+        return [
+            entry_record("pending", entry, paired(fields), delivered, consumer)
+            for entry, consumer, delivered, fields in rows
+        ]
+
+    async def _range(self, state: State, stream: str, last: str, limit: int) -> Records:
+        start = f"({last}" if last else "-"
+        rows = await scripts.command(self._client, "XRANGE", stream, start, "+", "COUNT", limit)
+        return [entry_record(state, entry, fields) for entry, fields in rows]
+
+    async def _entries(self, state: State, stream: str) -> AsyncIterator[Record]:
+        last = ""
+        while records := await self._range(state, stream, last, PAGE_LIMIT):
+            for record in records:
+                yield record
+            last = records[-1].entry
+
+    async def _delivered(self) -> str:
+        """Return the id of the last entry that the group has read; '' if there is no group."""
+        try:
+            groups = await scripts.command(self._client, "XINFO GROUPS", self._keys.stream)
+        except GroupMissing:
+            return ""
+        return next((str(g["last-delivered-id"]) for g in groups if g["name"] == GROUP), "")
+
+    async def _scheduled(self, message_id: str) -> Record | None:
+        stored = await scripts.command(self._client, "HGET", self._keys.bodies, message_id)
+        if stored is None:
+            return None
+        member = stored[:ARRIVAL_CHARS] + message_id
+        score = await scripts.command(self._client, "ZSCORE", self._keys.schedule, member)
+        if score is None:
+            return None
+        return scheduled_record(member, str(score), stored[ARRIVAL_CHARS:])
+
+    async def _unsettled(self, record: Record) -> Record:
+        """Return an entry of the stream as what it is: pending or ready."""
+        args = [GROUP, record.entry, 1]
+        rows = await scripts.run(self._client, "list_pending", [self._keys.stream], args)
+        if not rows or rows[0][0] != record.entry:
+            return record
+        entry, consumer, delivered, fields = rows[0]
+        return entry_record("pending", entry, paired(fields), delivered, consumer)
+
+
+def _order(entry: str) -> tuple[int, int]:
+    """Tell where an entry stands in its stream."""
+    time, _, sequence = entry.partition("-")
+    return int(time or 0), int(sequence or 0)

@@ -1,29 +1,45 @@
 """The commands. Each is a settings model; here alone things are printed and exit statuses made.
 
-Exit status: 0 ok, 1 the verdict is not ok, 2 usage or settings, 3 server unreachable or refusing.
+Exit status: 0 ok, 1 it is not so (a verdict, or what was asked for is not there), 2 usage or
+settings, 3 server unreachable or refusing.
 """
 
 import difflib
 import importlib
+import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, get_args
 
 import anyio
 import pydantic
 from dotenv import dotenv_values
-from pydantic_settings import CliApp, SettingsError
+from pydantic_settings import CliApp, CliPositionalArg, SettingsError
 
 from delayq import logs
 from delayq.app import App
+from delayq.commands import settings as operators
+from delayq.commands.change import (
+    question,
+    run_cancel,
+    run_dead_purge,
+    run_publish,
+    run_purge,
+    run_redrive,
+    run_reschedule,
+)
+from delayq.commands.diagnose import run_doctor
+from delayq.commands.look import run_dead_list, run_list, run_show, run_stats
+from delayq.commands.table import Answer
 from delayq.demos import delay, failover
 from delayq.demos.report import Verdict
 from delayq.embedded import embedded
 from delayq.errors import (
     DelayqError,
+    InvalidCursor,
     InvalidFolder,
     InvalidMessage,
     InvalidName,
@@ -43,6 +59,8 @@ from delayq.settings import (
 )
 from delayq.supervisor import signalled
 
+_PLACED = get_args(CliPositionalArg[str])[1]
+"""How pydantic-settings marks a field that has a place of its own."""
 OK, NOT_OK, USAGE, SERVER = 0, 1, 2, 3
 
 
@@ -112,17 +130,50 @@ def _app(target: str) -> App:
     return app
 
 
+def _answering(act: Callable[[Any], Awaitable[Answer]]) -> Callable[[Any], Awaitable[int]]:
+    """Make a command of what gives an answer: it asks first where need be, and prints."""
+
+    async def run(settings: operators.OperatorSettings) -> int:
+        if isinstance(settings, operators.ConfirmedSettings) and (asked := question(settings)):
+            if not sys.stdin.isatty():
+                raise UsageError(f"{asked} There is no terminal to ask on: give --yes")
+            print(f"{asked} [y/N] ", end="", file=sys.stderr, flush=True)
+            if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+                return _failed(NOT_OK, "nothing was done")
+        answer = await act(settings)
+        print(answer.as_json if settings.json_output else answer.text, flush=True)
+        return OK if answer.ok else NOT_OK
+
+    return run
+
+
+async def _publish(settings: operators.PublishSettings) -> Answer:
+    return await run_publish(settings, sys.stdin)
+
+
 COMMANDS = (
     Command(("run",), RunSettings, run_app),
     Command(("run-demo", "delay"), DelaySettings, run_delay),
     Command(("run-demo", "failover"), FailoverSettings, run_failover),
     Command(("server",), ServerSettings, run_server),
+    Command(("publish",), operators.PublishSettings, _answering(_publish)),
+    Command(("stats",), operators.StatsSettings, _answering(run_stats)),
+    Command(("list",), operators.ListSettings, _answering(run_list)),
+    Command(("show",), operators.ShowSettings, _answering(run_show)),
+    Command(("cancel",), operators.CancelSettings, _answering(run_cancel)),
+    Command(("reschedule",), operators.RescheduleSettings, _answering(run_reschedule)),
+    Command(("purge",), operators.PurgeSettings, _answering(run_purge)),
+    Command(("dead", "list"), operators.DeadListSettings, _answering(run_dead_list)),
+    Command(("dead", "redrive"), operators.RedriveSettings, _answering(run_redrive)),
+    Command(("dead", "purge"), operators.DeadPurgeSettings, _answering(run_dead_purge)),
+    Command(("doctor",), operators.DoctorSettings, _answering(run_doctor)),
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` names, and return its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    places: set[str] = set()
     try:
         if words == ["--version"]:
             print(f"delayq {version('delayq')}")
@@ -131,16 +182,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command is None:
             print(_usage())
             return OK
+        places = positional(command.settings)
         settings = _settings(command, flags)
         logs.configure(settings.log_level, settings.log_format)
         return anyio.run(command.act, settings)
     except (UsageError, SettingsError) as error:
         return _failed(USAGE, str(error).removeprefix("error parsing CLI: "))
     except pydantic.ValidationError as error:
-        return _failed(USAGE, *(said(problem) for problem in error.errors()))
+        return _failed(USAGE, *(said(problem, places) for problem in error.errors()))
     except (DelayqError, ExceptionGroup) as error:
         cause = alone(error)
-        if isinstance(cause, InvalidFolder | InvalidMessage | InvalidName):
+        if isinstance(cause, InvalidCursor | InvalidFolder | InvalidMessage | InvalidName):
             return _failed(USAGE, str(cause))
         if isinstance(cause, ServerError):
             return _failed(SERVER, str(cause))
@@ -176,12 +228,35 @@ def _settings(command: Command, flags: list[str]) -> Settings:
             hint = f"did you mean {near[0]}?" if near else "`python -m delayq --help` leads to them"
             source = "" if name in os.environ else f" (in the file {ENV_FILE})"
             raise UsageError(f"{name}{source}: no such setting; {hint}")
-    settings: Settings = CliApp.run(command.settings, cli_args=flags)
+    settings: Settings = CliApp.run(command.settings, cli_args=_quoted(command, flags))
     return settings
 
 
+def _quoted(command: Command, flags: Sequence[str]) -> list[str]:
+    """Quote the values of flags that may be repeated: else a comma in one would part it."""
+    fields = command.settings.model_fields.items()
+    repeated = {f"--{name.replace('_', '-')}" for name, f in fields if f.annotation == list[str]}
+    quoted: list[str] = []
+    for before, flag in zip(["", *flags], flags, strict=False):
+        name, is_set, value = flag.partition("=")
+        if before in repeated:
+            quoted.append(json.dumps(flag))
+        elif name in repeated and is_set:
+            quoted.append(f"{name}={json.dumps(value)}")
+        else:
+            quoted.append(flag)
+    return quoted
+
+
 def _names(settings: type[Settings]) -> list[str]:
-    return [name.upper() for name in settings.model_fields]
+    """Return the names that are variables too: not those whose place tells what they are."""
+    return [name.upper() for name in settings.model_fields if name not in positional(settings)]
+
+
+def positional(settings: type[Settings]) -> set[str]:
+    """Return the fields of a command that stand at a place of their own, and are no variables."""
+    fields = settings.model_fields.items()
+    return {name for name, field in fields if _PLACED in field.metadata}
 
 
 def _check_only(settings: DelaySettings | FailoverSettings) -> None:

@@ -24,6 +24,10 @@ class InvalidFolder(DelayqError, ValueError):
     """Raised when the embedded server cannot keep its messages in the folder it was told."""
 
 
+class InvalidCursor(DelayqError, ValueError):
+    """Raised when a list is to go on after something that is no cursor of it."""
+
+
 class MalformedEntry(DelayqError):
     """Raised when a stream entry or a scheduled body is not a message."""
 

@@ -6,40 +6,31 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, get_args
 
-import anyio
 from redis.asyncio import Redis
 
-from delayq import scripts
+from delayq import changes, scripts
 from delayq.active import Active, handover, resume, who
 from delayq.body import B, Codec
-from delayq.browse import Stats, stats
+from delayq.browse import Browser, Stats, stats
 from delayq.clock import SERVER_CLOCK, Clock
-from delayq.connection import outlast
-from delayq.errors import BacklogFull, DelayqError, ServerError, ServerUnreachable
-from delayq.events import Event, Unreachable
+from delayq.dead import DeadLetters
+from delayq.errors import DelayqError, ServerError
 from delayq.keys import LaneKeys, registry
-from delayq.message import (
-    Message,
-    Outgoing,
-    Receipt,
-    checked_id,
-    encode_fields,
-    new_id,
-    when,
-)
-from delayq.outbox import MAX_MESSAGES, Outbox
+from delayq.message import Message, Outgoing, Receipt, checked_id, encode_fields, new_id, when
+from delayq.outbox import MAX_MESSAGES, Answer, Outbox
+from delayq.publishing import PROMOTE_LIMIT, Terms, patiently, publish
+from delayq.record import Page, Record, State
 from delayq.retry import OnFailure, Retry
 
 Ordering = Literal["none", "strict", "key"]
 """Whether consumers compete; or one is active and the others stand by, and then whether it handles
 one message at a time, or those of one key in order and different keys at once."""
+Receipts = list[Receipt]
+Answers = list[Answer]
+"""Named here, as inside the class `list` is a method."""
 OnDue = Callable[[Message], Awaitable[Any]]
 """A hook of the poller: given a message that is due, it returns the body to go on with."""
 
-PROMOTE_LIMIT = 128
-"""Messages moved by one script at most: a few ms of the server's time."""
-DEDUP_WINDOW_MS = 60_000
-"""How long a publish repeated with the same id is known to be one message."""
 MAX_DEDUP_WINDOW_S = 30 * 86_400.0
 
 
@@ -174,7 +165,7 @@ class Queue(Generic[B]):
             encode_fields(self.codec.encode(body), key, headers),
         )
 
-    async def publish_many(self, messages: Iterable[B | Outgoing]) -> list[Receipt]:
+    async def publish_many(self, messages: Iterable[B | Outgoing]) -> Receipts:
         """Publish many messages in their order, up to 256 by one script call.
 
         :param messages: bodies, or what `message` made of them
@@ -185,7 +176,7 @@ class Queue(Generic[B]):
         :raises ServerError: as for `publish`
         """
         every = [m if isinstance(m, Outgoing) else self.message(m) for m in messages]
-        receipts: list[Receipt] = []
+        receipts: Receipts = []
         for at in range(0, len(every), MAX_MESSAGES):
             for answer in await self._send(every[at : at + MAX_MESSAGES], whole=True):
                 if isinstance(answer, DelayqError):
@@ -193,54 +184,19 @@ class Queue(Generic[B]):
                 receipts.append(answer)
         return receipts
 
-    async def _send(
-        self, messages: Sequence[Outgoing], *, whole: bool = False
-    ) -> list[Receipt | DelayqError]:
-        k, clock = self.keys, self.clock.now_ms()
-        keys = [k.stream, k.schedule, k.bodies, k.arrival, k.dead, k.bell, k.recent, k.dedup]
-        promote = -1 if not self.past_due else 0 if self.on_due else PROMOTE_LIMIT
-        args: list[object] = [
-            "" if clock is None else clock,
-            promote,
-            DEDUP_WINDOW_MS,
+    async def _send(self, messages: Sequence[Outgoing], *, whole: bool = False) -> Answers:
+        terms = Terms(
+            self.clock.now_ms(),
+            -1 if not self.past_due else 0 if self.on_due else PROMOTE_LIMIT,
             round(self.dedup_window_s * 1000),
-            self.max_backlog or 0,
-            int(whole),
-        ]
-        for message in messages:
-            args += message.args
-        answers = await self._patiently(lambda: scripts.run(self.client, "publish", keys, args))
+            self.max_backlog,
+            whole,
+        )
+        answers: Answers = await patiently(
+            lambda: publish(self.client, self.keys, terms, messages), self.patience_s, self.name
+        )
         await self._once_registered()
-        return [
-            BacklogFull(f"{self.name}: the backlog is at its limit of {self.max_backlog} messages")
-            if status == 2
-            else Receipt(message_id, int(due_ms), bool(status))
-            for message_id, due_ms, status in zip(*[iter(answers)] * 3, strict=True)
-        ]
-
-    async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        """Make a call that is safe to repeat, for as long as this queue has patience."""
-        if self.patience_s <= 0:
-            return await call()
-        said = f"no answer within {self.patience_s} s"
-
-        def heard(event: Event) -> None:
-            nonlocal said
-            if isinstance(event, Unreachable):
-                said = event.error
-
-        with anyio.move_on_after(self.patience_s):
-            return await outlast(call, self.name, heard)
-        raise ServerUnreachable(said)
-
-    # -- looking and changing --
-
-    async def stats(self) -> Stats:
-        """Count what is where.
-
-        :raises ServerError: if the server did not answer, or refused
-        """
-        return await stats(self.client, self.keys)
+        return answers
 
     async def _once_registered(self) -> None:
         done: list[bool] = self._registered  # type: ignore[attr-defined]
@@ -261,6 +217,72 @@ class Queue(Generic[B]):
         """Have a lane go on that a failure halted. See `active.resume`."""
         return await resume(self.client, self.keys, skip=skip)
 
+    # -- looking and changing --
+
+    async def stats(self) -> Stats:
+        """Count what is where: one snapshot.
+
+        :raises ServerError: if the server did not answer, or refused
+        """
+        return await stats(self.client, self.keys, self.clock.now_ms())
+
+    async def get(self, id: str) -> Record | None:  # noqa: A002 - the field's own word
+        """Find a message, as `Browser.get` does: it may read the whole stream."""
+        return await Browser(self.client, self.keys).get(id)
+
+    async def cancel(self, id: str) -> bool:  # noqa: A002 - the field's own word
+        """Take a message off the schedule. Its id may be published anew; a `dedup_id` stays known.
+
+        :return: False if it is not scheduled, or not any more
+        :raises ServerError: if the server did not answer, or refused
+        """
+        return await changes.cancel(self.client, self.keys, id)
+
+    async def reschedule(
+        self,
+        id: str,  # noqa: A002 - the field's own word
+        *,
+        delay: timedelta | float | None = None,
+        deliver_at: datetime | None = None,
+    ) -> bool:
+        """Give a scheduled message another due time; among those of that time it keeps its place.
+
+        :param delay: as for `publish`
+        :param deliver_at: as for `publish`
+        :return: False if it is not scheduled, or not any more
+        :raises InvalidMessage: if the time breaks a limit
+        :raises ServerError: if the server did not answer, or refused
+        """
+        due, now_ms = when(delay, deliver_at), self.clock.now_ms()
+        return await changes.reschedule(self.client, self.keys, id, due, now_ms)
+
+    async def promote(self, id: str) -> bool:  # noqa: A002 - the field's own word
+        """Make a scheduled message due now: a poller moves it at once. As `reschedule`."""
+        return await self.reschedule(id)
+
+    async def purge(self, state: Literal["scheduled", "ready", "dead"]) -> int:
+        """Delete all messages of a state that are there now, and forget their ids.
+
+        Never those that are pending: they are in the hands of consumers.
+
+        :return: how many were deleted
+        :raises ValueError: if `state` is none of these
+        :raises ServerError: if the server did not answer, or refused; some may be deleted
+        """
+        match state:
+            case "scheduled":
+                return await changes.purge_scheduled(self.client, self.keys)
+            case "ready":
+                return await changes.purge_ready(self.client, self.keys)
+            case "dead":
+                return await self.dead.purge()
+        raise ValueError(f"state: 'scheduled', 'ready' or 'dead' (got {state!r})")
+
+    @property
+    def dead(self) -> DeadLetters:
+        """The dead letters."""
+        return DeadLetters(self.client, self.keys, self.clock)
+
     async def register(self) -> None:
         """Have the queue listed among those of its namespace.
 
@@ -275,3 +297,7 @@ class Queue(Generic[B]):
         """
         await scripts.command(self.client, "UNLINK", *self.keys.all)
         await scripts.command(self.client, "SREM", registry(self.keys.namespace), self.name)
+
+    async def list(self, state: State, limit: int = 100, after: str = "") -> Page:
+        """List messages of a state in their order, a page at a time, as `Browser.list` does."""
+        return await Browser(self.client, self.keys).list(state, limit, after)

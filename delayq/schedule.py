@@ -11,10 +11,9 @@ from delayq import scripts
 from delayq.body import Codec
 from delayq.errors import MalformedEntry, NewerFormat
 from delayq.message import Message, decode_entry, unpack, with_body
-from delayq.queue import PROMOTE_LIMIT, Queue
-
-_ARRIVAL_CHARS = 12
-"""The fixed width of the arrival number that a member of the schedule begins with."""
+from delayq.publishing import PROMOTE_LIMIT
+from delayq.queue import Queue
+from delayq.record import ARRIVAL_CHARS
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +112,6 @@ def _seconds(wait_ms: int) -> float | None:
 
 def _scheduled(member: str, score: str, packed: str, codec: Codec[Any]) -> Scheduled:
     fields = unpack(packed)
-    message_id, due_ms = member[_ARRIVAL_CHARS:], score.partition(".")[0]
+    message_id, due_ms = member[ARRIVAL_CHARS:], score.partition(".")[0]
     entry = ["id", message_id, "due", due_ms, *fields]
     return Scheduled(member, score, fields, decode_entry(message_id, entry, 0, codec))

@@ -7,6 +7,7 @@ folder. Names end in their unit. Nothing that is wrong is silently replaced.
 import os
 import re
 import socket
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -129,13 +130,15 @@ def load(kind: type[S], **given: Any) -> S:
         raise InvalidSettings("; ".join(said(problem) for problem in error.errors())) from None
 
 
-def said(problem: Any) -> str:
-    """Say what is wrong with which setting."""
+def said(problem: Any, places: Collection[str] = ()) -> str:
+    """Say what is wrong with which setting, or with which argument that is told by its place."""
     field = ".".join(str(part) for part in problem["loc"])
-    flag = "--" + field.replace("_", "-")
+    named = f"--{field.replace('_', '-')}, {PREFIX}{field.upper()}"
+    if field in places:
+        named = field.replace("_", "-").upper()
     text = problem["msg"].removeprefix("Value error, ")
     shown = "" if field == "redis_url" else f" (got {problem['input']!r})"
-    return f"{flag}, {PREFIX}{field.upper()}: {text}{shown}"
+    return f"{named}: {text}{shown}"
 
 
 class RunSettings(Settings):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from delayq import Server
-from delayq.cli import COMMANDS
+from delayq.cli import COMMANDS, positional
 from tests.conftest import Client
 from tests.processes import run, running, verdict
 
@@ -30,6 +30,10 @@ def test_help_tells_every_knob_with_its_variable(words: tuple[str, ...]) -> None
     [settings] = [command.settings for command in COMMANDS if command.words == words]
     text = re.sub(r"\s+", " ", said.stdout)
     for field in settings.model_fields:
+        if field in positional(settings):
+            assert f" {field.replace('_', '-').upper()} " in text
+            assert f"DELAYQ_{field.upper()}]" not in text
+            continue
         assert f"--{field.replace('_', '-')}" in text
         assert f"DELAYQ_{field.upper()}]" in text
     assert "default" in text

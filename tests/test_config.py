@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from delayq.cli import COMMANDS
-from delayq.settings import DelaySettings, FailoverSettings, ServerSettings
+from delayq.cli import COMMANDS, positional
+from delayq.settings import DelaySettings, Settings
 from tests.servers import RealServer
 
 ROOT = Path(__file__).parent.parent
+MODELS: list[type[Settings]] = [*(command.settings for command in COMMANDS), DelaySettings]
+# Of a setting that several commands have, the delay demo's default stands there.
 DEFAULTS = {
     f"DELAYQ_{name.upper()}": field.default
-    for settings in (FailoverSettings, ServerSettings, DelaySettings)
+    for settings in MODELS
     for name, field in settings.model_fields.items()
+    if name not in positional(settings)
 }
 
 
@@ -32,6 +35,12 @@ def test_the_environment_file_has_every_setting_with_its_default() -> None:
         for name, default in DEFAULTS.items()
     }
     assert {name: value and value.lower() for name, value in found.items()} == expected
+
+
+def test_what_has_a_place_of_its_own_is_no_variable() -> None:
+    placed = {name for command in COMMANDS for name in positional(command.settings)}
+    assert placed == {"target", "queue", "message_id", "state", "body"}
+    assert not {f"DELAYQ_{name.upper()}" for name in placed} & set(DEFAULTS)
 
 
 def test_the_readme_tells_of_every_command() -> None:

@@ -77,6 +77,35 @@ local function unschedule(schedule, bodies, arrival, members, ids)
   if redis.call('EXISTS', schedule) == 0 then redis.call('DEL', arrival) end
 end
 
+-- The value of a field; of equal names the last one's, as for a handler.
+local function field(fields, name)
+  for i = #fields - 1, 1, -2 do
+    if fields[i] == name then return fields[i + 1] end
+  end
+end
+
+-- Forgets the id of a message that is cancelled: it may be published anew. A key that is parked for it goes on.
+local function forget(recent, parked, id, packed)
+  redis.call('ZREM', recent, 'i:' .. id)
+  if not packed or redis.call('EXISTS', parked) == 0 then return end
+  local readable, fields = pcall(cjson.decode, string.sub(packed, 13))
+  local key = readable and type(fields) == 'table' and field(fields, 'key')
+  if type(key) == 'string' and redis.call('HGET', parked, key) == id then redis.call('HDEL', parked, key) end
+end
+
+-- Returns what tells for a dead letter the id of its message, if it is one of `ids`, or they are none, and died
+-- for `reason`, or that is ''.
+local function wanted_letters(reason, ids)
+  local listed = {}
+  for _, id in ipairs(ids) do listed[id] = true end
+  return function(entry, fields)
+    local id = field(fields, 'id') or field(fields, 'entry') or entry
+    if #ids > 0 and not listed[id] then return nil end
+    if reason ~= '' and field(fields, 'reason') ~= reason then return nil end
+    return id
+  end
+end
+
 -- Makes a dead letter of what is scheduled and is no message.
 local function bury_scheduled(dead, id, due, packed)
   redis.call('XADD', dead, '*', 'id', id, 'due', due, 'raw', packed or '', 'deliveries', '0',
@@ -162,6 +191,15 @@ local function bury(stream, group, dead, parked, entry, deliveries, reason, erro
   redis.call('XACK', stream, group, entry)
   redis.call('XDEL', stream, entry)
   return found and 1 or 0
+end
+
+-- The id of the last entry of a stream that a group has read; nil if there is no such group. The stream must exist.
+local function last_delivered(stream, group)
+  for _, about in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    local values = {}
+    for i = 1, #about, 2 do values[about[i]] = about[i + 1] end
+    if values.name == group then return values['last-delivered-id'] end
+  end
 end
 
 -- Makes pending messages `consumer`'s own, without counting a delivery.

@@ -1,0 +1,68 @@
+"""Changing what waits: a scheduled message is cancelled or given another due time; a queue emptied.
+
+Every call is one script, or several bounded ones, and safe to repeat.
+"""
+
+from typing import Any
+
+from redis.asyncio import Redis
+
+from delayq import scripts
+from delayq.keys import GROUP, LaneKeys
+from delayq.publishing import DEDUP_WINDOW_MS, PROMOTE_LIMIT
+
+
+async def cancel(client: Redis, keys: LaneKeys, message_id: str) -> bool:
+    """Take a message off the schedule; a key that waited for it goes on.
+
+    :return: False if it is not scheduled, or not any more
+    :raises ServerError: if the server did not answer, or refused
+    """
+    touched = [keys.schedule, keys.bodies, keys.arrival, keys.recent, keys.parked]
+    return bool(await scripts.run(client, "cancel", touched, [message_id]))
+
+
+async def reschedule(
+    client: Redis, keys: LaneKeys, message_id: str, due: str, now_ms: int | None
+) -> bool:
+    """Give a scheduled message another due time.
+
+    :param due: as `delayq.message.when` encodes it
+    :param now_ms: instead of the server's time
+    :return: False if it is not scheduled, or not any more
+    :raises ServerError: if the server did not answer, or refused
+    """
+    touched = [keys.schedule, keys.bodies, keys.bell, keys.recent]
+    args = ["" if now_ms is None else now_ms, message_id, due, DEDUP_WINDOW_MS]
+    return bool(await scripts.run(client, "reschedule", touched, args))
+
+
+async def purge_scheduled(client: Redis, keys: LaneKeys) -> int:
+    """Delete what is scheduled now, and let go on the keys that waited for any of it.
+
+    :return: how many messages were deleted
+    :raises ServerError: if the server did not answer, or refused; some may be deleted
+    """
+    left = int(await scripts.command(client, "ZCARD", keys.schedule))
+    touched = [keys.schedule, keys.bodies, keys.arrival, keys.recent, keys.parked]
+    deleted, last = 0, -1
+    while left > 0 and last != 0:
+        last = await scripts.run(client, "purge_scheduled", touched, [min(left, PROMOTE_LIMIT)])
+        left -= last
+        deleted += last
+    return deleted
+
+
+async def purge_ready(client: Redis, keys: LaneKeys) -> int:
+    """Delete what is in the stream now and was not delivered to any consumer yet.
+
+    :return: how many messages were deleted
+    :raises ServerError: if the server did not answer, or refused; some may be deleted
+    """
+    last: Any = await scripts.command(client, "XREVRANGE", keys.stream, "+", "-", "COUNT", 1)
+    deleted, batch = 0, PROMOTE_LIMIT
+    while last and batch == PROMOTE_LIMIT:
+        args = [GROUP, last[0][0], PROMOTE_LIMIT]
+        batch = await scripts.run(client, "purge_ready", [keys.stream, keys.recent], args)
+        deleted += batch
+    return deleted

@@ -1,0 +1,125 @@
+"""The commands that look: stats, list, show."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Any
+
+from redis.asyncio import Redis
+
+from delayq import scripts
+from delayq.browse import Stats
+from delayq.commands.settings import (
+    DeadListSettings,
+    ListSettings,
+    OperatorSettings,
+    ShowSettings,
+    StatsSettings,
+)
+from delayq.commands.table import Answer, cell, moment, printable, span, table
+from delayq.keys import LaneKeys, registry
+from delayq.queue import Queue
+from delayq.record import Page, Record, State
+
+
+@asynccontextmanager
+async def opened(settings: OperatorSettings) -> AsyncIterator[Redis]:
+    """Open a client to the server that the settings name."""
+    async with settings.server.client("delayq-operator") as client:
+        yield client
+
+
+def queue_of(client: Redis, settings: OperatorSettings, name: str) -> Queue:
+    """Return a queue as somebody knows it who does not know its `on_due`."""
+    return Queue(lambda: client, LaneKeys(settings.namespace, name), past_due=False)
+
+
+async def names_of(client: Redis, settings: OperatorSettings, name: str | None) -> list[str]:
+    """Return the queue named, or else all that are registered in the namespace."""
+    if name is not None:
+        return [name]
+    found = await scripts.command(client, "SMEMBERS", registry(settings.namespace))
+    return sorted(str(member) for member in found)
+
+
+async def run_stats(settings: StatsSettings) -> Answer:
+    """Count what is where."""
+    async with opened(settings) as client:
+        names = await names_of(client, settings, settings.queue)
+        found = {name: await queue_of(client, settings, name).stats() for name in names}
+    value = [{"queue": name, "lag": s.lag} | asdict(s) for name, s in found.items()]
+    if settings.queue is not None:
+        return Answer(_one(found[settings.queue]), value[0])
+    columns = ("queue", "scheduled", "ready", "pending", "dead", "oldest", "holder")
+    rows = [
+        (name, s.scheduled, s.ready, s.pending, s.dead, span(s.oldest_ms), s.holder)
+        for name, s in found.items()
+    ]
+    text = table(columns, rows) if rows else f"no queues in the namespace {settings.namespace}"
+    return Answer(text, value)
+
+
+def _one(s: Stats) -> str:
+    rows: list[tuple[str, object]] = [
+        *(("scheduled", s.scheduled), ("ready", s.ready), ("pending", s.pending), ("dead", s.dead)),
+        ("oldest", span(s.oldest_ms)),
+        ("next due", moment(s.next_due_ms[0]) if s.next_due_ms else None),
+        ("holder", s.holder),
+        ("since", moment(s.since_ms)),
+        ("keys parked", s.parked),
+        ("halted at", f"{s.halted.id}: {s.halted.reason}" if s.halted else None),
+        *((f"pending for {name}", count) for name, count in s.consumers.items()),
+    ]
+    return "\n".join(f"{name:<14}{cell(value)}" for name, value in rows)
+
+
+async def run_list(settings: ListSettings) -> Answer:
+    """List the messages of a state."""
+    return await _listed(settings, settings.queue, settings.state, settings.limit, settings.after)
+
+
+async def run_dead_list(settings: DeadListSettings) -> Answer:
+    """List dead letters."""
+    return await _listed(settings, settings.queue, "dead", settings.limit, settings.after)
+
+
+async def _listed(settings: OperatorSettings, name: str, state: State, *part: Any) -> Answer:
+    async with opened(settings) as client:
+        page = await queue_of(client, settings, name).list(state, *part)
+    value = {"records": [asdict(record) for record in page.records], "next": page.next}
+    return Answer(_pictured(state, page), value)
+
+
+def _pictured(state: State, page: Page) -> str:
+    if not page.records:
+        return f"nothing is {state}"
+    special = {"pending": "consumer", "dead": "reason"}.get(state)
+    columns = ["id", "due", "deliveries", "key", *([special] if special else []), "body"]
+    text = table(columns, [_row(record, special) for record in page.records])
+    return text if page.next is None else f"{text}\nmore: --after {page.next}"
+
+
+def _row(record: Record, special: str | None) -> Sequence[object]:
+    more = [getattr(record, special)] if special else []
+    return [
+        *(record.id, moment(record.due_ms), record.deliveries, record.key),
+        *(*more, record.body),
+    ]
+
+
+async def run_show(settings: ShowSettings) -> Answer:
+    """Show one message."""
+    async with opened(settings) as client:
+        record = await queue_of(client, settings, settings.queue).get(settings.message_id)
+    if record is None:
+        said = f"{printable(settings.message_id)}: no such message in {settings.queue}"
+        return Answer(said, None, ok=False)
+    shown = {
+        name: moment(value) if name.endswith("_ms") else value
+        for name, value in asdict(record).items()
+        if value not in (None, "", {}) or name == "body"
+    }
+    body = shown.pop("body")
+    lines = [f"{name.removesuffix('_ms'):<11}{cell(value)}" for name, value in shown.items()]
+    written = body if isinstance(body, str) else Answer("", body).as_json
+    return Answer("\n".join([*lines, f"{'body':<11}{printable(written)}"]), asdict(record))

@@ -1,0 +1,45 @@
+-- Counts what is where, and changes nothing.
+--
+-- KEYS[1] stream   STREAM ready and pending messages
+-- KEYS[2] schedule ZSET   scheduled messages by due ms
+-- KEYS[3] dead     STREAM dead letters
+-- KEYS[4] lease    HASH   the lease of the lane
+-- KEYS[5] parked   HASH   keys that wait for a message
+-- KEYS[6] halted   HASH   the message that the lane stopped at
+-- ARGV[1] now   integer ms, or '' for the server's time
+-- ARGV[2] group string
+-- ARGV[3] due   integer scheduled messages whose due time is told at most
+-- Returns now; scheduled, ready, pending, dead, keys parked; ms since the oldest became ready, or -1; holder, epoch
+-- and since; fields of `halted`; members and due times; consumers, each with what is pending for it
+-- Cost: O(due + consumers + log n)
+
+local stream, schedule, dead, lease, parked, halted = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local group = ARGV[2]
+local refusal = wrong_type(stream, 'stream', schedule, 'zset', dead, 'stream', lease, 'hash', parked, 'hash',
+  halted, 'hash')
+if refusal then return refusal end
+
+local now = now_ms(ARGV[1])
+local last, pending, first, consumers = nil, 0, nil, {}
+if redis.call('EXISTS', stream) == 1 then last = last_delivered(stream, group) end
+if last then
+  local summary = redis.call('XPENDING', stream, group)
+  pending, first = summary[1], summary[2]
+  for _, about in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group)) do
+    consumers[#consumers + 1] = about[2]
+    consumers[#consumers + 1] = about[4]
+  end
+end
+if not first then
+  local unread = redis.call('XRANGE', stream, last and '(' .. last or '-', '+', 'COUNT', 1)[1]
+  first = unread and unread[1]
+end
+local oldest = first and math.max(0, now - tonumber(string.match(first, '^%d+'))) or -1
+local counts = {
+  redis.call('ZCARD', schedule), math.max(0, redis.call('XLEN', stream) - pending), pending,
+  redis.call('XLEN', dead), redis.call('HLEN', parked),
+}
+return {
+  now, counts, oldest, redis.call('HMGET', lease, 'holder', 'epoch', 'since'), redis.call('HGETALL', halted),
+  redis.call('ZRANGE', schedule, 0, tonumber(ARGV[3]) - 1, 'WITHSCORES'), consumers,
+}

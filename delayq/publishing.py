@@ -1,0 +1,83 @@
+"""The call of publish.lua: how messages are accepted, and for how long that is tried."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+from redis.asyncio import Redis
+
+from delayq import scripts
+from delayq.connection import outlast
+from delayq.errors import BacklogFull, ServerUnreachable
+from delayq.events import Event, Unreachable
+from delayq.keys import LaneKeys
+from delayq.message import Outgoing, Receipt
+from delayq.outbox import Answer
+
+PROMOTE_LIMIT = 128
+"""Messages moved by one script at most: a few ms of the server's time."""
+DEDUP_WINDOW_MS = 60_000
+"""How long a publish repeated with the same id is known to be one message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On which terms messages are accepted."""
+
+    now_ms: int | None
+    """Instead of the server's time."""
+    promote: int
+    """Due messages to promote first; 0: none, and go past them; -1: none, and wait behind them."""
+    dedup_window_ms: int
+    max_backlog: int | None
+    whole: bool
+    """All of the messages or none."""
+
+
+async def publish(
+    client: Redis, keys: LaneKeys, terms: Terms, messages: Sequence[Outgoing]
+) -> list[Answer]:
+    """Publish messages by one script.
+
+    :return: for each message its receipt, or why it was refused
+    :raises ServerError: if the server did not answer, or refused
+    """
+    k, limit = keys, terms.max_backlog
+    args: list[object] = [
+        "" if terms.now_ms is None else terms.now_ms,
+        terms.promote,
+        DEDUP_WINDOW_MS,
+        terms.dedup_window_ms,
+        limit or 0,
+        int(terms.whole),
+    ]
+    for message in messages:
+        args += message.args
+    touched = [k.stream, k.schedule, k.bodies, k.arrival, k.dead, k.bell, k.recent, k.dedup]
+    answers = await scripts.run(client, "publish", touched, args)
+    return [
+        BacklogFull(f"{k.queue}: the backlog is at its limit of {limit} messages")
+        if status == 2
+        else Receipt(message_id, int(due_ms), bool(status))
+        for message_id, due_ms, status in zip(*[iter(answers)] * 3, strict=True)
+    ]
+
+
+async def patiently(call: Callable[[], Awaitable[Any]], patience_s: float, role: str) -> Any:
+    """Make a call that is safe to repeat, again and again for `patience_s` while it is unanswered.
+
+    :raises ServerUnreachable: if no answer came
+    """
+    if patience_s <= 0:
+        return await call()
+    said = f"no answer within {patience_s} s"
+
+    def heard(event: Event) -> None:
+        nonlocal said
+        if isinstance(event, Unreachable):
+            said = event.error
+
+    with anyio.move_on_after(patience_s):
+        return await outlast(call, role, heard)
+    raise ServerUnreachable(said)
