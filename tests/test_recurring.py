@@ -172,9 +172,10 @@ async def test_three_tickers_for_a_week_make_each_tick_once(
     await tickers[0].turn(now)
     while now < START + 168 * HOUR:
         now += lots.randrange(1, HOUR)
-        for ticker in lots.sample(tickers, lots.randint(1, 3)):
-            # Each has a host clock of its own, so to say; the server's decides.
-            await ticker.turn(now - lots.randrange(0, 2_000))
+        # At the same time: each knows what it saw before the others changed it.
+        async with anyio.create_task_group() as turns:
+            for ticker in lots.sample(tickers, lots.randint(1, 3)):
+                turns.start_soon(ticker.turn, now - lots.randrange(0, 2_000))
         if lots.random() < 0.3:
             await Schedule(queue).promote(now)
     found = await ticks(client)
@@ -237,6 +238,13 @@ async def test_missed_ticks_are_made_up_for_as_declared(
     await Schedule(queue).promote(START + 9 * HOUR + HOUR // 2)
     ready = [f"orders@{START + hour * HOUR}" for hour in [1, *made_up]]
     assert (await messages(client))["ready"] == ready
+
+
+@pytest.mark.parametrize("missed", ["skip", "latest", "all"])
+def test_a_tick_that_just_came_was_not_missed(missed: Missed) -> None:
+    recurs = recurrence(timedelta(hours=1), missed)
+    assert recurs.ticks(START, START + 5) == [START + HOUR]
+    assert recurs.ticks(START, START - 5) == []
 
 
 async def test_a_fresh_queue_has_missed_nothing(
