@@ -12,7 +12,7 @@ import anyio
 from redis.asyncio import Redis
 
 from delayq.body import B, Codec
-from delayq.clock import SERVER_CLOCK, Clock
+from delayq.clock import SERVER_CLOCK, Clock, SharedClock
 from delayq.connection import Server, check
 from delayq.consumer import Consumer
 from delayq.errors import NotOpen, ServerMissing
@@ -93,7 +93,7 @@ class App:
         self.observe = observe
         self.queues: dict[str, AppQueue] = {}
         self._recurrences: dict[str, Recurrence] = {}
-        self._clock = clock
+        self.clock = SharedClock(clock)
         self._opened: AsyncExitStack | None = None
         self._client: Redis | None = None
         self._supervisor: Supervisor | None = None
@@ -133,7 +133,7 @@ class App:
             Codec(body) if body is not None else Codec(),
             max_backlog,
             dedup_window_s,
-            clock=self._clock,
+            clock=self.clock,
         )
         self.queues[name] = queue
         return queue
