@@ -8,13 +8,17 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
 from delayq import App, Context, NotOpen, Reject, Retry, RetryLater, testing
+from delayq.bell import Bell
 from delayq.events import DeadLettered, Ended, Event, Halted, Inherited, TookOver
+from delayq.poller import Poller
 from delayq.recurring import Missed
+from delayq.ticker import Ticker
 
 HOURS = timedelta(hours=1)
 START = testing.START
@@ -333,6 +337,96 @@ async def test_the_clock_goes_forward_from_where_it_is_told() -> None:
     with pytest.raises(ValueError, match="timezone"):
         async with testing.running(app, start=datetime(2031, 5, 1)):  # noqa: DTZ001
             pass
+
+
+# -- what is quiet --
+
+
+async def test_a_bell_that_comes_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Bell._read
+
+    async def late(bell: Bell) -> str | None:
+        heard = await read(bell)
+        await anyio.sleep(0.1)
+        return heard
+
+    monkeypatch.setattr(Bell, "_read", late)
+    diary = Diary()
+    queue = diary.app.queue("q")
+    queue.handler()(lambda body, _context: diary.note(body))
+    async with testing.running(diary.app) as diary.stage:
+        await queue.client.xadd(queue.keys.stream, {"body": '"ready"'})
+        await diary.stage.settle()
+        assert diary.what == ["ready"]
+        await queue.publish("due", delay=5)
+        await diary.stage.clock.advance(seconds=5)
+        assert diary.what == ["ready", "due"]
+
+
+async def test_whoever_is_about_to_do_something_is_waited_for() -> None:
+    app = App()
+    app.every(timedelta(hours=1), name="q")(lambda _tick, _context: None)
+    async with testing.running(app) as stage:
+        quiet, roles = stage._quiet, stage._processes["p1"]
+        for name in ("q.poller.p1", "q.ticker.p1"):
+            role = roles[name]
+            assert isinstance(role, Poller | Ticker)
+            role.idle = False
+            assert quiet._stir(stage.clock) == f"{name} is busy"
+            role.idle = True
+        assert quiet._stir(stage.clock) == ""
+        stage.clock._move(stage.clock.now_ms() + 3_600_000)
+        assert quiet._stir(stage.clock) == "somebody has not woken yet"
+        await stage.settle()
+        assert quiet._stir(stage.clock) == ""
+
+
+async def test_what_happens_during_a_look_makes_it_look_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = App()
+    app.queue("q").handler()(lambda _body, _context: None)
+    async with testing.running(app) as stage:
+        look, looks = stage._quiet._look, 0
+
+        async def eventful() -> Any:
+            nonlocal looks
+            looks += 1
+            seen = await look()
+            if looks == 1:
+                stage.events(Event("somebody"))
+            return seen
+
+        monkeypatch.setattr(stage._quiet, "_look", eventful)
+        await stage.settle()
+        assert looks == 2
+
+
+async def test_a_queue_that_was_destroyed_is_quiet_and_goes_on() -> None:
+    diary = Diary()
+    queue = diary.app.queue("q")
+    queue.handler()(lambda body, _context: diary.note(body))
+    async with testing.running(diary.app) as diary.stage:
+        await queue.publish("gone", delay=5)
+        await queue.destroy()
+        await diary.stage.clock.advance(seconds=10)
+        assert diary.what == []
+        await queue.publish("new")
+        await diary.stage.settle()
+        assert diary.what == ["new"]
+
+
+async def test_what_was_deleted_unread_is_not_waited_for() -> None:
+    diary = Diary()
+    queue = diary.app.queue("q", ordering="strict")
+    queue.handler()(lambda body, _context: diary.note(body))
+    async with testing.running(diary.app) as diary.stage:
+        async with queue.client.pipeline(transaction=True) as both:
+            both.xadd(queue.keys.stream, {"body": "1"}, id="9999999999999-1")
+            both.xdel(queue.keys.stream, "9999999999999-1")
+            await both.execute()
+        await diary.stage.settle()
+        assert diary.what == []
 
 
 def test_the_fixture_runs_an_app(tmp_path: Path) -> None:

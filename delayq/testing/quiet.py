@@ -1,6 +1,6 @@
 """Quiet: nothing is due, nothing is under way; nobody has anything to do until the time moves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,6 @@ class _Seen:
 
     queue: AppQueue
     due_ms: int | None
-    ticked_ms: int
     unread: bool
     owners: frozenset[str]
 
@@ -101,8 +100,6 @@ class Quiet:
             name, consumers = s.queue.name, self._consumers(s.queue)
             if s.due_ms is not None and s.due_ms <= now_ms:
                 return f"{name}: something is due"
-            if s.ticked_ms <= now_ms and self._ticks(s.queue):
-                return f"{name}: the next tick is not scheduled"
             if s.unread and any(consumer.listening for consumer in consumers):
                 return f"{name}: something is ready"
             holders = {consumer.holder for consumer in consumers} if s.queue.ordered else set()
@@ -113,31 +110,27 @@ class Quiet:
     async def _look(self) -> list[_Seen]:
         """Look at all queues at one moment."""
         queues = self._served
-        if not queues:
-            return []
         async with self._client.pipeline(transaction=True) as asked:
             for queue in queues:
-                k = queue.keys
-                asked.zrange(k.schedule, 0, 0, withscores=True)
-                asked.get(k.ticked)
-                asked.xinfo_stream(k.stream)
-                asked.xinfo_groups(k.stream)
-                asked.xpending(k.stream, GROUP)
-            rows = iter(await asked.execute())
-        every = []
-        for queue, (first, ticked, stream, groups, pending) in zip(
-            queues, zip(*[rows] * 5, strict=True), strict=True
-        ):
-            [group] = [group for group in groups if group["name"] == GROUP]
-            unread = stream["last-generated-id"] != group["last-delivered-id"]
-            if unread:
-                # What foreign hands deleted is not there to be read.
-                after = "(" + group["last-delivered-id"]
-                unread = bool(await self._client.xrange(queue.keys.stream, after, "+", 1))
-            owners = frozenset(consumer["name"] for consumer in pending["consumers"])
-            due_ms = int(first[0][1]) if first else None
-            every.append(_Seen(queue, due_ms, int(ticked or 0), unread, owners))
-        return every
+                stream = queue.keys.stream
+                asked.zrange(queue.keys.schedule, 0, 0, withscores=True)
+                asked.xinfo_stream(stream)
+                asked.xinfo_groups(stream)
+                asked.xpending(stream, GROUP)
+            rows = iter(await asked.execute(raise_on_error=False))
+        answers = zip(rows, rows, rows, rows, strict=True)
+        return [await self._seen(*pair) for pair in zip(queues, answers, strict=True)]
+
+    async def _seen(self, queue: AppQueue, answers: Sequence[Any]) -> _Seen:
+        # Where the stream or its group was taken away, the answer is an error: nothing is there.
+        first, stream, groups, pending = ([] if isinstance(a, Exception) else a for a in answers)
+        due_ms = int(first[0][1]) if first else None
+        owners = frozenset(consumer["name"] for consumer in (pending or {}).get("consumers", ()))
+        read = next((g["last-delivered-id"] for g in groups if g["name"] == GROUP), "0-0")
+        unread = bool(stream) and stream["last-generated-id"] != read
+        if unread:  # but what foreign hands deleted is not there to be read
+            unread = bool(await self._client.xrange(queue.keys.stream, "(" + read, "+", 1))
+        return _Seen(queue, due_ms, unread, owners)
 
     @property
     def _served(self) -> list[AppQueue]:
@@ -147,11 +140,6 @@ class Quiet:
     def _consumers(self, queue: AppQueue) -> list[Consumer]:
         found = (roles[f"{queue.name}.{process}"] for process, roles in self._processes.items())
         return [role for role in found if isinstance(role, Consumer)]
-
-    def _ticks(self, queue: AppQueue) -> bool:
-        return any(
-            f"{queue.name}.ticker.{process}" in roles for process, roles in self._processes.items()
-        )
 
     async def _in_hand(self) -> str:
         """Say which messages are pending: those are what the handlers have."""
