@@ -11,7 +11,7 @@ from typing import Literal, Protocol, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 Missed = Literal["skip", "latest", "all"]
-"""What becomes of the ticks that nobody scheduled, because every process was down."""
+"""What becomes of the ticks that were not scheduled: all processes were down, or stood still."""
 
 MAX_TICKS = 1_000
 """Ticks accepted by one call at most."""
@@ -144,7 +144,10 @@ def recurrence(spec: str | timedelta, missed: Missed = "skip", timezone: str = "
     try:
         zone: tzinfo = UTC if timezone == "UTC" else ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"timezone {timezone!r}: no such timezone") from None
+        raise ValueError(
+            f"timezone {timezone!r}: no such timezone; where the system has none at all, "
+            "pip install tzdata"
+        ) from None
     if isinstance(spec, str):
         return Recurrence(Cron(spec, zone), missed, zone)
     if not isinstance(spec, timedelta) or spec < MIN_INTERVAL or spec % _MS:

@@ -2,18 +2,21 @@
 
 import math
 import random
+import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
 import pytest
 
-from delayq import App, Context, InvalidName, Queue, Server
+from delayq import App, Context, InvalidName, Queue, Server, ServerError
 from delayq.body import Codec
 from delayq.clock import Clock
-from delayq.events import Ticked
+from delayq.errors import ServerOutOfMemory
+from delayq.events import Ticked, Unreachable
 from delayq.keys import LaneKeys
 from delayq.recurring import MAX_TICKS, Missed, Recurrence, recurrence
 from delayq.schedule import Schedule
@@ -22,7 +25,7 @@ from delayq.ticker import Ticker
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.proxy import losing
 from tests.servers import RealServer
-from tests.state import messages
+from tests.state import dump, messages
 
 HOUR = 3_600_000
 START = 1_893_456_000_000  # 2030-01-01, UTC
@@ -218,6 +221,37 @@ class Counted(Clock):
             self.done()
         scope.cancel()
         return scope
+
+
+async def test_a_ticker_waits_for_a_server_that_is_full(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    tape = Tape()
+    own = replace(queue, clock=Counted())
+    ticker = Ticker(server, own, recurrence(timedelta(hours=1)), observe=tape)
+    own.clock.done = ticker.stop  # type: ignore[attr-defined]
+    await client.config_set("maxmemory", "1")
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ticker.run)
+            assert "maxmemory" in (await tape.until(Unreachable)).error
+            with pytest.raises(ServerOutOfMemory):
+                await Ticker(server, queue, recurrence(timedelta(hours=1))).turn(START)
+            assert await ticks(client) == []
+            await client.config_set("maxmemory", "0")
+    assert len(await ticks(client)) == 24
+
+
+async def test_a_key_of_the_wrong_type_is_named_and_nothing_changes(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    for key in [KEYS.schedule, KEYS.bodies, KEYS.arrival, KEYS.bell, KEYS.ticked]:
+        await client.flushall()
+        await client.sadd(key, "foreign")
+        before = await dump(client)
+        with pytest.raises(ServerError, match=re.escape(key)):
+            await Ticker(server, queue, recurrence(timedelta(hours=1))).turn(START)
+        assert await dump(client) == before
 
 
 # -- missed ones --
