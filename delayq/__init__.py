@@ -8,6 +8,7 @@ The path of a message:
                ack ◀── outcome ◀── retry policy ◀── handler ◀── fetch (pending first; then new)
              retry ──▶ in place (ordered), or back to the schedule, same id, deliveries kept
        dead letter ──▶ [dead stream], with its reason
+            ticker ── tick.lua ──▶ [schedule], the next tick ahead of its time
 
     failover: standby ─▶ acquire the lease (epoch grows) ─▶ reclaim the whole pending list in order
               ─▶ delete the old consumer ─▶ handle what was pending ─▶ go on with new entries

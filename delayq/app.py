@@ -4,6 +4,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -11,7 +12,7 @@ import anyio
 from redis.asyncio import Redis
 
 from delayq.body import B, Codec
-from delayq.clock import SERVER_CLOCK, Clock
+from delayq.clock import SERVER_CLOCK, Clock, SharedClock
 from delayq.connection import Server, check
 from delayq.consumer import Consumer
 from delayq.errors import NotOpen, ServerMissing
@@ -21,9 +22,11 @@ from delayq.keys import LaneKeys
 from delayq.logs import log_trouble, warn
 from delayq.poller import Poller
 from delayq.queue import OnDue, Ordering, Queue
+from delayq.recurring import Missed, Recurrence, recurrence
 from delayq.retry import OnFailure, Retry
-from delayq.settings import AppSettings, load
+from delayq.settings import AppSettings, load, own_name
 from delayq.supervisor import Role, Supervisor
+from delayq.ticker import Ticker
 
 R = TypeVar("R", bound=Awaitable[None] | None)
 
@@ -87,9 +90,12 @@ class App:
     ) -> None:
         given = {"redis_url": redis_url, "namespace": namespace}
         self.settings = load(AppSettings, **{n: v for n, v in given.items() if v is not None})
+        self.name = self.settings.name or own_name()
+        """Of this process."""
         self.observe = observe
         self.queues: dict[str, AppQueue] = {}
-        self._clock = clock
+        self._recurrences: dict[str, Recurrence] = {}
+        self.clock = SharedClock(clock)
         self._opened: AsyncExitStack | None = None
         self._client: Redis | None = None
         self._supervisor: Supervisor | None = None
@@ -129,10 +135,43 @@ class App:
             Codec(body) if body is not None else Codec(),
             max_backlog,
             dedup_window_s,
-            clock=self._clock,
+            clock=self.clock,
         )
         self.queues[name] = queue
         return queue
+
+    def every(
+        self,
+        spec: str | timedelta,
+        *,
+        name: str | None = None,
+        missed: Missed = "skip",
+        timezone: str = "UTC",
+        retry: Retry | None = None,
+        time_limit_s: float | None = None,
+        concurrency: int = 10,
+    ) -> Callable[[Callable[[datetime, Context], R]], Callable[[datetime, Context], R]]:
+        """Decorate a function that is called with each tick, once over all processes.
+
+        The next tick is scheduled ahead, so it comes even if every process ends: then late. Those
+        after it are missed. A changed spec counts from the tick that is scheduled already.
+
+        :param spec: a cron expression (extra `cron`), or an interval, counted from 1970 in UTC
+        :param name: of the queue that is declared for it; None is the function's
+        :param missed: which ticks come when processes run again: none, the last, or all in order
+        :param timezone: by which a cron expression is read
+        :raises ValueError: if a part cannot be understood, or the name is taken
+        :raises InvalidName: if the name cannot stand in a key
+        :raises ImportError: if an extra is missing
+        """
+        recurs = recurrence(spec, missed, timezone)
+
+        def decorate(handler: Callable[[datetime, Context], R]) -> Callable[[datetime, Context], R]:
+            queue = self.queue(name or handler.__name__, datetime, retry=retry)
+            self._recurrences[queue.name] = recurs
+            return queue.handler(concurrency=concurrency, time_limit_s=time_limit_s)(handler)
+
+        return decorate
 
     async def __aenter__(self) -> Self:
         """Make the queues usable. No call is made to the server yet.
@@ -171,7 +210,7 @@ class App:
             raise NotOpen("start: call it inside `async with app`")
         for warning in await check(self.server):
             warn(warning)
-        for name, make in self.roles(self.settings.name).items():
+        for name, make in self.roles(self.name).items():
             self._supervisor.spawn(name, make)
 
     async def run(self) -> None:
@@ -226,6 +265,9 @@ class App:
                 consumer, poller = f"{queue.name}.{name}", f"{queue.name}.poller.{name}"
                 made[consumer] = self._consumer(queue, handled, consumer)
                 made[poller] = self._poller(queue, poller)
+            if recurs := self._recurrences.get(queue.name):
+                ticker = f"{queue.name}.ticker.{name}"
+                made[ticker] = self._ticker(queue, recurs, ticker)
         return made
 
     def _consumer(self, queue: AppQueue, handled: Handled, name: str) -> Callable[[], Role]:
@@ -243,6 +285,9 @@ class App:
 
     def _poller(self, queue: AppQueue, name: str) -> Callable[[], Role]:
         return lambda: Poller(self.server, queue, name=name, observe=self._observed)
+
+    def _ticker(self, queue: AppQueue, recurs: Recurrence, name: str) -> Callable[[], Role]:
+        return lambda: Ticker(self.server, queue, recurs, name=name, observe=self._observed)
 
     def _observed(self, event: Event) -> None:
         self.observe(event)

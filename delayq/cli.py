@@ -108,7 +108,7 @@ async def run_app(settings: RunSettings) -> int:
         raise UsageError(f"run: {settings.target} has no queue with a handler")
     if app.observe is logs.log_trouble:
         app.observe = logs.log_event
-    logs.tell("running until Ctrl-C", app=settings.target, name=app.settings.name)
+    logs.tell("running until Ctrl-C", app=settings.target, name=app.name)
     await app.run()
     return OK
 

@@ -39,3 +39,18 @@ class Clock:
 
 
 SERVER_CLOCK = Clock()
+
+
+class SharedClock(Clock):
+    """The clock of many queues: they all go by the one behind it, which may be exchanged."""
+
+    def __init__(self, behind: Clock) -> None:
+        self.behind = behind
+
+    def now_ms(self) -> int | None:
+        """See `Clock.now_ms`."""
+        return self.behind.now_ms()
+
+    def limit(self, seconds: float) -> AbstractContextManager[anyio.CancelScope]:
+        """See `Clock.limit`."""
+        return self.behind.limit(seconds)

@@ -9,7 +9,7 @@ from delayq.lease import LeaseStore
 from delayq.message import Delivery
 from delayq.pending import RECLAIM_LIMIT, Delivered, Malformed, Newer
 from delayq.retry import Again, DeadLetter
-from delayq.service import IDLE_S, NEWER_MS, Service, Work
+from delayq.service import NEWER_MS, Service, Work
 from delayq.term import Term
 
 SURVEY_S = 0.7
@@ -61,7 +61,7 @@ class Competing(Service):
         batch = await self._fetch(room)
         idle = not batch.deliveries and batch.last_id
         if idle and not self._unacked and not self._dead:
-            await self._pause(lambda: self.work.bell.wait(IDLE_S, batch.last_id))
+            await self._listen(batch.last_id)
         # A group that was made anew begins at the beginning: with what is in hand as well.
         return [new for new in batch.deliveries if new.entry not in self._in_hand]
 

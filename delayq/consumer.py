@@ -125,6 +125,16 @@ class Consumer:
         """Whether it has nothing to do but wait: stands by, or serves and has nothing in hand."""
         return self._term is None or (self._service is not None and self._service.idle)
 
+    @property
+    def listening(self) -> bool:
+        """Whether it is active, and waits for messages that are new."""
+        return self._service is not None and self._service.listening
+
+    @property
+    def holder(self) -> str | None:
+        """The name under which messages are pending for it; None while it stands by."""
+        return self._term.lease.holder if self._term else None
+
     async def _one_term(
         self, queue: Queue, store: LeaseStore, doorbell: Bell, vacancy: Bell
     ) -> None:

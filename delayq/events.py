@@ -39,6 +39,13 @@ class Promoted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Ticked(Event):
+    """Ticks of a recurring queue went on the schedule: that which comes next, and missed ones."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Corrected(Event):
     """Messages that were due got a new body from `on_due`, and went to the stream with it."""
 

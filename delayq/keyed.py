@@ -10,7 +10,7 @@ from anyio.abc import TaskGroup
 from delayq.message import Delivery
 from delayq.ordered import Ordered
 from delayq.pending import Delivered, Newer
-from delayq.service import IDLE_S, Work
+from delayq.service import Work
 from delayq.term import Term
 
 MOST_IN_HAND = 1_000
@@ -32,6 +32,8 @@ class Keyed(Ordered):
         self._in_hand = 0
         self._unbegun: list[Delivered] = []
         self._places = anyio.CapacityLimiter(work.handling.concurrency)
+        self._queued = 0
+        """Lines that wait for a place."""
         self._running = 0
         self._lone = 0
         """Messages that are handled, or want to be, with no other beside them."""
@@ -52,7 +54,9 @@ class Keyed(Ordered):
     def idle(self) -> bool:
         """See `Service.idle`."""
         waits = self._paused or (bool(self._rests) and not self._lines)
-        return waits and len(self._rests) >= len(self._lines) and not self._unacked
+        halted = 0 if self._open.is_set() else self._queued
+        resting = len(self._rests) + halted >= len(self._lines)
+        return waits and resting and not self._unacked
 
     async def _turn_over(self, handling: TaskGroup) -> None:
         """Fetch what there is room for, or wait for a reason to look again."""
@@ -72,7 +76,7 @@ class Keyed(Ordered):
                     return
                 self._line_up(delivery, handling)
             if not batch.deliveries and batch.last_id and not self._unacked:
-                await self._pause(lambda: self.work.bell.wait(IDLE_S, batch.last_id))
+                await self._listen(batch.last_id)
 
     def _line_up(self, delivery: Delivered, handling: TaskGroup) -> None:
         key = delivery.message.key if isinstance(delivery, Delivery) else None
@@ -110,6 +114,7 @@ class Keyed(Ordered):
     @asynccontextmanager
     async def _place(self, *, alone: bool) -> AsyncIterator[None]:
         """Wait for one of the places, and until nobody wants to be alone; or to be alone."""
+        self._queued += 1
         async with self._places:
             self._lone += alone
             async with self._changed:
@@ -117,6 +122,7 @@ class Keyed(Ordered):
                     await self._changed.wait()
                 self._running += 1
             await self._open.wait()
+            self._queued -= 1
             try:
                 yield
             finally:

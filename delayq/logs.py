@@ -26,10 +26,11 @@ from delayq.events import (
     Refused,
     Retried,
     Stalled,
+    Ticked,
     Unreachable,
 )
 
-_QUIET = (Acked, Published, Promoted)
+_QUIET = (Acked, Published, Promoted, Ticked)
 _LOUD = (
     Refused,
     LeaseEnded,

@@ -8,7 +8,7 @@ from delayq.message import Delivery, Message
 from delayq.parking import Parking
 from delayq.pending import Delivered, Malformed, Newer
 from delayq.retry import Again, DeadLetter, Halt, Outcome, Park, in_order
-from delayq.service import IDLE_S, NEWER_MS, Service, Work
+from delayq.service import NEWER_MS, Service, Work
 from delayq.term import Term
 
 SETTLE_S = 0.01
@@ -35,7 +35,7 @@ class Ordered(Service):
             batch = await self._fetch(self.work.batch)
             self._settled_at = mono_s()
             if not batch.deliveries and batch.last_id:
-                await self._pause(lambda: self.work.bell.wait(IDLE_S, batch.last_id))  # noqa: B023
+                await self._listen(batch.last_id)
             for at, delivery in enumerate(batch.deliveries):
                 if self._unacked and mono_s() - self._settled_at > SETTLE_S:
                     await self._flush()

@@ -35,6 +35,8 @@ class Poller:
         observe: Observer = log_trouble,
     ) -> None:
         self.name = name
+        self.idle = False
+        """Whether it waits for the next due time."""
         self._server = server
         self._queue = queue
         self._observe = observe
@@ -60,7 +62,9 @@ class Poller:
                         wait_s = await outlast(self.turn, self.name, self._observe)
                         if wait_s > 0:
                             with self._queue.clock.limit(wait_s):
+                                self.idle = True
                                 await bell.wait(SAFETY_S)
+                            self.idle = False
                 listening.cancel_scope.cancel()
 
     def stop(self) -> None:

@@ -50,6 +50,8 @@ class Service:
     def __init__(self, work: Work, term: Term) -> None:
         self.work = work
         self.term = term
+        self.listening = False
+        """Whether it waits for messages that are new."""
         self._paused = False
         self._start = "-"
         self._stopping = False
@@ -129,6 +131,12 @@ class Service:
                 self._paused = True
                 await wait()
         self._paused = False
+
+    async def _listen(self, last_id: str) -> None:
+        """Wait for a message that comes after `last_id` in the stream."""
+        self.listening = True
+        await self._pause(lambda: self.work.bell.wait(IDLE_S, last_id))
+        self.listening = False
 
     async def _rest(self, wait: Callable[[], Awaitable[object]]) -> None:
         """Wait, but no longer than until `stop`. Several may rest at a time."""

@@ -107,9 +107,7 @@ class AppSettings(Settings):
 
     redis_url: str | None = Field(None, description="Server, as redis://, rediss:// or unix://")
     namespace: str = Field("delayq", description="First part of every key")
-    name: str = Field(
-        default_factory=own_name, description="Name of this process; none: host and process id"
-    )
+    name: str | None = Field(None, description="Name of this process; none: host and process id")
     lease_ttl_ms: int = Field(10_000, ge=300, le=600_000, description="Life of a lease, ms")
     grace_ms: int = Field(
         10_000, ge=0, le=3_600_000, description="Time that handlers get to end at a stop, ms"

@@ -1,0 +1,156 @@
+"""Quiet: nothing is due, nothing is under way; nobody has anything to do until the time moves."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from delayq.app import App, AppQueue
+from delayq.clock import mono_s
+from delayq.consumer import Consumer
+from delayq.keys import GROUP
+from delayq.poller import Poller
+from delayq.supervisor import Role
+from delayq.tape import Tape
+from delayq.testing.moved import MovedClock
+from delayq.ticker import Ticker
+
+LOOK_S = 0.001
+SHOWN = 5
+"""Messages in hand that an error names, for each queue."""
+
+Processes = Mapping[str, Mapping[str, Role]]
+"""For each simulated process its roles by name, as `App.roles` names them."""
+
+
+class NotQuiet(AssertionError):
+    """Raised when something goes on for too long in real time, such as a handler without an end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One queue, as the server saw it at one moment."""
+
+    queue: AppQueue
+    due_ms: int | None
+    unread: bool
+    owners: frozenset[str]
+
+
+class Quiet:
+    """Waits until all is quiet.
+
+    :param patience_s: real seconds in which something has to happen
+    """
+
+    def __init__(
+        self, app: App, client: Any, events: Tape, processes: Processes, patience_s: float
+    ) -> None:
+        self._app = app
+        self._client = client
+        self._events = events
+        self._processes = processes
+        self._patience_s = patience_s
+
+    async def wait(self, clock: MovedClock) -> int | None:
+        """Wait until all is quiet; return when the next message is due, None if none is scheduled.
+
+        Looks at the server between two looks at the roles, in which nothing has happened: so that
+        nothing was on its way from one to the other.
+
+        :raises NotQuiet: if nothing happens any more, and yet it is not quiet
+        """
+        place, since = self._events.end, mono_s()
+        while True:
+            if self._events.end != place:
+                place, since = self._events.end, mono_s()
+            why = self._stir(clock)
+            if not why:
+                seen = await self._look()
+                why = self._left(seen, clock) or self._stir(clock)
+                if not why and self._events.end == place:
+                    return min((s.due_ms for s in seen if s.due_ms is not None), default=None)
+            if mono_s() - since > self._patience_s:
+                raise NotQuiet(
+                    f"not quiet after {self._patience_s:g} s of real time: "
+                    f"{why}; {await self._in_hand()}"
+                )
+            await anyio.sleep(LOOK_S)
+
+    def _stir(self, clock: MovedClock) -> str:
+        """Tell which role has something to do; '' if none has."""
+        if clock.waking:
+            return "somebody has not woken yet"
+        for roles in self._processes.values():
+            for name, role in roles.items():
+                if isinstance(role, Consumer | Poller | Ticker) and not role.idle:
+                    return f"{name} is busy"
+        for queue in self._served:
+            consumers = self._consumers(queue)
+            active = [consumer for consumer in consumers if consumer.holder]
+            if len(active) < (1 if queue.ordered else len(consumers)):
+                return f"{queue.name} has too few active consumers"
+        return ""
+
+    def _left(self, seen: list[_Seen], clock: MovedClock) -> str:
+        """Tell what is left to be done; '' if nothing is."""
+        now_ms = clock.now_ms()
+        for s in seen:
+            name, consumers = s.queue.name, self._consumers(s.queue)
+            if s.due_ms is not None and s.due_ms <= now_ms:
+                return f"{name}: something is due"
+            if s.unread and any(consumer.listening for consumer in consumers):
+                return f"{name}: something is ready"
+            holders = {consumer.holder for consumer in consumers} if s.queue.ordered else set()
+            if s.owners - holders:
+                return f"{name}: something is pending for {', '.join(sorted(s.owners - holders))}"
+        return ""
+
+    async def _look(self) -> list[_Seen]:
+        """Look at all queues at one moment."""
+        queues = self._served
+        async with self._client.pipeline(transaction=True) as asked:
+            for queue in queues:
+                stream = queue.keys.stream
+                asked.zrange(queue.keys.schedule, 0, 0, withscores=True)
+                asked.xinfo_stream(stream)
+                asked.xinfo_groups(stream)
+                asked.xpending(stream, GROUP)
+            rows = iter(await asked.execute(raise_on_error=False))
+        answers = zip(rows, rows, rows, rows, strict=True)
+        return [await self._seen(*pair) for pair in zip(queues, answers, strict=True)]
+
+    async def _seen(self, queue: AppQueue, answers: Sequence[Any]) -> _Seen:
+        # Where the stream or its group was taken away, the answer is an error: nothing is there.
+        first, stream, groups, pending = ([] if isinstance(a, Exception) else a for a in answers)
+        due_ms = int(first[0][1]) if first else None
+        owners = frozenset(consumer["name"] for consumer in (pending or {}).get("consumers", ()))
+        read = next((g["last-delivered-id"] for g in groups if g["name"] == GROUP), "0-0")
+        unread = bool(stream) and stream["last-generated-id"] != read
+        if unread:  # but what foreign hands deleted is not there to be read
+            unread = bool(await self._client.xrange(queue.keys.stream, "(" + read, "+", 1))
+        return _Seen(queue, due_ms, unread, owners)
+
+    @property
+    def _served(self) -> list[AppQueue]:
+        every = self._app.queues.values()
+        return [queue for queue in every if queue.handled and self._processes]
+
+    def _consumers(self, queue: AppQueue) -> list[Consumer]:
+        found = (roles[f"{queue.name}.{process}"] for process, roles in self._processes.items())
+        return [role for role in found if isinstance(role, Consumer)]
+
+    async def _in_hand(self) -> str:
+        """Say which messages are pending: those are what the handlers have."""
+        told = []
+        for queue in self._served:
+            stream = queue.keys.stream
+            ids = []
+            for row in await self._client.xpending_range(stream, GROUP, "-", "+", SHOWN):
+                entry = row["message_id"]
+                found = await self._client.xrange(stream, entry, entry)
+                ids += [fields.get("id", entry) for _, fields in found]
+            if ids:
+                told.append(f"{queue.name}: {', '.join(ids)}")
+        return f"in hand of {'; of '.join(told)}" if told else "nothing is in hand"
