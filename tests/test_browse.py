@@ -240,6 +240,15 @@ async def test_what_foreign_hands_wrote_is_listed(
     assert (found.body, found.due_ms) == ("{", None)
 
 
+@pytest.mark.parametrize(("depth", "kind"), [(150, list), (300, str)])
+async def test_a_body_nested_too_deeply_is_shown_as_its_text(
+    client: Client, queue: Queue, depth: int, kind: type
+) -> None:
+    await client.xadd(KEYS.stream, {"body": "[" * depth + "]" * depth})
+    [record] = await every(queue, "ready")
+    assert isinstance(record.body, kind)
+
+
 async def test_a_buried_letter_shows_its_raw_text(
     client: Client, queue: Queue, schedule: Schedule
 ) -> None:
