@@ -4,23 +4,19 @@ Exit status: 0 ok, 1 it is not so (a verdict, or what was asked for is not there
 settings, 3 server unreachable or refusing.
 """
 
-import difflib
-import importlib
-import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, get_args
+from typing import Any
 
 import anyio
 import pydantic
-from dotenv import dotenv_values
-from pydantic_settings import CliApp, CliPositionalArg, SettingsError
+from pydantic_settings import SettingsError
 
 from delayq import logs
-from delayq.app import App
+from delayq.arguments import positional, read
 from delayq.commands import settings as operators
 from delayq.commands.change import (
     question,
@@ -32,7 +28,9 @@ from delayq.commands.change import (
     run_reschedule,
 )
 from delayq.commands.diagnose import run_doctor
+from delayq.commands.lead import run_handover, run_resume, run_who
 from delayq.commands.look import run_dead_list, run_list, run_show, run_stats
+from delayq.commands.run import run_app
 from delayq.commands.table import Answer
 from delayq.demos import delay, failover
 from delayq.demos.report import Verdict
@@ -44,11 +42,10 @@ from delayq.errors import (
     InvalidMessage,
     InvalidName,
     ServerError,
+    UsageError,
     alone,
 )
 from delayq.settings import (
-    ENV_FILE,
-    PREFIX,
     AppSettings,
     DelaySettings,
     FailoverSettings,
@@ -59,13 +56,7 @@ from delayq.settings import (
 )
 from delayq.supervisor import signalled
 
-_PLACED = get_args(CliPositionalArg[str])[1]
-"""How pydantic-settings marks a field that has a place of its own."""
 OK, NOT_OK, USAGE, SERVER = 0, 1, 2, 3
-
-
-class UsageError(DelayqError):
-    """Raised when a command was called in a way that cannot work."""
 
 
 @dataclass(frozen=True)
@@ -99,35 +90,9 @@ async def run_server(settings: ServerSettings) -> int:
     return OK
 
 
-async def run_app(settings: RunSettings) -> int:
-    """Run an app until a signal comes."""
-    app = _app(settings.target)
-    if app.settings.redis_url is None:
-        raise UsageError("run: set DELAYQ_REDIS_URL; `python -m delayq server` tells one")
-    if not any(queue.handled for queue in app.queues.values()):
-        raise UsageError(f"run: {settings.target} has no queue with a handler")
-    if app.observe is logs.log_trouble:
-        app.observe = logs.log_event
-    logs.tell("running until Ctrl-C", app=settings.target, name=app.name)
-    await app.run()
+async def _run_app(settings: RunSettings) -> int:
+    await run_app(settings)
     return OK
-
-
-def _app(target: str) -> App:
-    module_name, colon, name = target.partition(":")
-    if not (module_name and colon and name):
-        raise UsageError(f"run: {target!r} is not module:name, such as shop:app")
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as `python -m` does
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and module_name.startswith(error.name):
-            raise UsageError(f"run: there is no module {error.name}") from error
-        raise
-    app = getattr(module, name, None)
-    if not isinstance(app, App):
-        raise UsageError(f"run: {name} in {module_name} is not an App")
-    return app
 
 
 def _answering(act: Callable[[Any], Awaitable[Answer]]) -> Callable[[Any], Awaitable[int]]:
@@ -152,7 +117,7 @@ async def _publish(settings: operators.PublishSettings) -> Answer:
 
 
 COMMANDS = (
-    Command(("run",), RunSettings, run_app),
+    Command(("run",), RunSettings, _run_app),
     Command(("run-demo", "delay"), DelaySettings, run_delay),
     Command(("run-demo", "failover"), FailoverSettings, run_failover),
     Command(("server",), ServerSettings, run_server),
@@ -166,6 +131,9 @@ COMMANDS = (
     Command(("dead", "list"), operators.DeadListSettings, _answering(run_dead_list)),
     Command(("dead", "redrive"), operators.RedriveSettings, _answering(run_redrive)),
     Command(("dead", "purge"), operators.DeadPurgeSettings, _answering(run_dead_purge)),
+    Command(("who",), operators.WhoSettings, _answering(run_who)),
+    Command(("handover",), operators.HandoverSettings, _answering(run_handover)),
+    Command(("resume",), operators.ResumeSettings, _answering(run_resume)),
     Command(("doctor",), operators.DoctorSettings, _answering(run_doctor)),
 )
 
@@ -183,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(_usage())
             return OK
         places = positional(command.settings)
-        settings = _settings(command, flags)
+        settings = read(command.settings, flags, [AppSettings, *(c.settings for c in COMMANDS)])
         logs.configure(settings.log_level, settings.log_format)
         return anyio.run(command.act, settings)
     except (UsageError, SettingsError) as error:
@@ -217,46 +185,6 @@ def _command(words: list[str]) -> tuple[Command | None, list[str]]:
     known = ", ".join(" ".join(command.words) for command in COMMANDS)
     given = " ".join(word for word in words[:2] if not word.startswith("-")) or words[0]
     raise UsageError(f"{given}: no such command; there are: {known}")
-
-
-def _settings(command: Command, flags: list[str]) -> Settings:
-    every: list[type[Settings]] = [AppSettings, *(command.settings for command in COMMANDS)]
-    known = {PREFIX + field for settings in every for field in _names(settings)}
-    for name in sorted({*os.environ, *dotenv_values(ENV_FILE)}):
-        if name.startswith(PREFIX) and name.upper() not in known:
-            near = difflib.get_close_matches(name.upper(), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else "`python -m delayq --help` leads to them"
-            source = "" if name in os.environ else f" (in the file {ENV_FILE})"
-            raise UsageError(f"{name}{source}: no such setting; {hint}")
-    settings: Settings = CliApp.run(command.settings, cli_args=_quoted(command, flags))
-    return settings
-
-
-def _quoted(command: Command, flags: Sequence[str]) -> list[str]:
-    """Quote the values of flags that may be repeated: else a comma in one would part it."""
-    fields = command.settings.model_fields.items()
-    repeated = {f"--{name.replace('_', '-')}" for name, f in fields if f.annotation == list[str]}
-    quoted: list[str] = []
-    for before, flag in zip(["", *flags], flags, strict=False):
-        name, is_set, value = flag.partition("=")
-        if before in repeated:
-            quoted.append(json.dumps(flag))
-        elif name in repeated and is_set:
-            quoted.append(f"{name}={json.dumps(value)}")
-        else:
-            quoted.append(flag)
-    return quoted
-
-
-def _names(settings: type[Settings]) -> list[str]:
-    """Return the names that are variables too: not those whose place tells what they are."""
-    return [name.upper() for name in settings.model_fields if name not in positional(settings)]
-
-
-def positional(settings: type[Settings]) -> set[str]:
-    """Return the fields of a command that stand at a place of their own, and are no variables."""
-    fields = settings.model_fields.items()
-    return {name for name, field in fields if _PLACED in field.metadata}
 
 
 def _check_only(settings: DelaySettings | FailoverSettings) -> None:

@@ -194,7 +194,9 @@ def _lane(name: str, found: Stats) -> list[Finding]:
     findings = []
     if found.halted is not None:
         said = f"halted at {found.halted.id}: {found.halted.reason}"
-        findings.append(Finding("problem", name, said, "mend the cause, then resume the queue"))
+        findings.append(
+            Finding("problem", name, said, "mend the cause, then `python -m delayq resume`")
+        )
     if found.parked:
         said = f"{found.parked} keys wait for a message that failed"
         findings.append(

@@ -16,6 +16,10 @@ class InvalidSettings(DelayqError, ValueError):
     """Raised when a setting is wrong; each is named with its variable."""
 
 
+class UsageError(DelayqError):
+    """Raised when a command was called in a way that cannot work."""
+
+
 class InvalidName(DelayqError, ValueError):
     """Raised when a namespace, queue or consumer name cannot stand in a key."""
 

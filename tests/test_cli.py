@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from delayq import Server
-from delayq.cli import COMMANDS, positional
+from delayq.arguments import positional
+from delayq.cli import COMMANDS
 from tests.conftest import Client
 from tests.processes import run, running, verdict
 

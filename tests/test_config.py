@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from delayq.cli import COMMANDS, positional
+from delayq.arguments import positional
+from delayq.cli import COMMANDS
 from delayq.settings import AppSettings, DelaySettings, Settings
 from tests.servers import RealServer
 

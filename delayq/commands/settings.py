@@ -212,6 +212,28 @@ class DeadPurgeSettings(LetterSettings):
     )
 
 
+class WhoSettings(QueueSettings):
+    """Tell which consumer is active, since when, and which ones stand by."""
+
+    model_config = _described("who")
+
+
+class HandoverSettings(QueueSettings):
+    """Ask the active consumer to pass on after what it has in hand, and tell who took over."""
+
+    model_config = _described("handover")
+
+    wait_ms: int = Field(30_000, ge=1, le=3_600_000, description="How long to wait for it, ms")
+
+
+class ResumeSettings(QueueSettings):
+    """Have a halted lane go on, with the message that it stopped at, delivered anew."""
+
+    model_config = _described("resume")
+
+    skip: bool = Field(False, description="Make a dead letter of that message, and go on past it")
+
+
 class DoctorSettings(OperatorSettings):
     """Check the server, the permissions of this user, and the queues."""
 
