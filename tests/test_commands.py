@@ -96,7 +96,7 @@ async def test_stats_tell_of_one_queue_or_of_all(
     assert operate("stats").stdout.splitlines()[2].split()[:3] == ["orders", "1", "0"]
     one = answer(operate("stats", "orders", "--json"))
     assert (one["scheduled"], one["halted"], one["lag"]) == (1, None, 0)
-    assert "scheduled     1" in operate("stats", "orders").stdout
+    assert "scheduled    1" in operate("stats", "orders").stdout
 
 
 async def test_messages_are_listed_by_pages_and_shown(operate: Run, queue: Queue) -> None:

@@ -70,7 +70,8 @@ def _one(s: Stats) -> str:
         ("halted at", f"{s.halted.id}: {s.halted.reason}" if s.halted else None),
         *((f"pending for {name}", count) for name, count in s.consumers.items()),
     ]
-    return "\n".join(f"{name:<14}{cell(value)}" for name, value in rows)
+    width = max(len(name) for name, _ in rows) + 2
+    return "\n".join(f"{name:<{width}}{cell(value)}" for name, value in rows)
 
 
 async def run_list(settings: ListSettings) -> Answer:
