@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 from delayq.body import Codec, to_json
 from delayq.errors import InvalidMessage, MalformedEntry, NewerFormat
@@ -57,6 +57,25 @@ class Receipt:
     due_ms: int
     duplicate: bool
     """True if a message of that id or `dedup_id` was there already, and nothing was added."""
+
+
+class Options(TypedDict, total=False):
+    """What may be told of a message when it is published."""
+
+    delay: timedelta | float | None
+    """A timedelta, or seconds, from the server's now."""
+    deliver_at: datetime | None
+    """A datetime with a timezone; what has passed is due now."""
+    key: str | None
+    """The ordering key."""
+    id: str | None
+    """Makes a repeat safe beyond one call: it is known while the message is scheduled, and for 60 s
+    after its due time."""
+    dedup_id: str | None
+    """Of several messages with the same one within the queue's `dedup_window_s`, the first is the
+    only one; their receipts have its id."""
+    headers: Mapping[str, str] | None
+    """What handlers are told besides the body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +130,23 @@ def when(delay: timedelta | float | None, deliver_at: datetime | None) -> str:
     if not 0 <= seconds * 1000 <= MAX_DELAY_MS:
         raise InvalidMessage(f"delay: 0 s to {MAX_DELAY_MS // 1000} s (got {seconds})")
     return f"+{_ms(timedelta(seconds=seconds))}"
+
+
+def outgoing(body: str, options: Options) -> Outgoing:
+    """Make a message of a body, as JSON, and what is told of it.
+
+    :raises InvalidMessage: if a part breaks a limit, or there is no such option
+    """
+    if unknown := sorted(options.keys() - Options.__annotations__.keys()):
+        known = ", ".join(Options.__annotations__)
+        raise InvalidMessage(f"{unknown[0]}: no such option; there are {known}")
+    message_id, dedup_id = options.get("id"), options.get("dedup_id")
+    return Outgoing(
+        new_id() if message_id is None else checked_id(message_id),
+        "" if dedup_id is None else checked_id(dedup_id, "dedup_id"),
+        when(options.get("delay"), options.get("deliver_at")),
+        encode_fields(body, options.get("key"), options.get("headers")),
+    )
 
 
 def encode_fields(

@@ -5,7 +5,7 @@ sending waits for that call's end, and then one of those that wait sends for all
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import anyio
@@ -20,6 +20,20 @@ MAX_BYTES = 4_000_000
 
 Answer = Receipt | DelayqError
 Send = Callable[[Sequence[Outgoing]], Awaitable[list[Answer]]]
+
+
+def batches(messages: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
+    """Part messages, in their order, into what one script call takes."""
+    batch: list[Outgoing] = []
+    size = 0
+    for message in messages:
+        if batch and (len(batch) == MAX_MESSAGES or size >= MAX_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(message)
+        size += message.size
+    if batch:
+        yield batch
 
 
 @dataclass(eq=False)

@@ -1,10 +1,10 @@
 """A queue: declared alike in every process; published to, looked at, changed."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Generic, Literal, get_args
+from typing import Any, Generic, Literal, Unpack, get_args
 
 from redis.asyncio import Redis
 
@@ -16,8 +16,8 @@ from delayq.clock import SERVER_CLOCK, Clock
 from delayq.dead import DeadLetters
 from delayq.errors import DelayqError, ServerError
 from delayq.keys import LaneKeys, registry
-from delayq.message import Message, Outgoing, Receipt, checked_id, encode_fields, new_id, when
-from delayq.outbox import MAX_MESSAGES, Answer, Outbox
+from delayq.message import Message, Options, Outgoing, Receipt, outgoing, when
+from delayq.outbox import Answer, Outbox, batches
 from delayq.publishing import PROMOTE_LIMIT, Terms, patiently, publish
 from delayq.record import Page, Record, State
 from delayq.retry import OnFailure, Retry
@@ -102,71 +102,31 @@ class Queue(Generic[B]):
 
     # -- publishing --
 
-    async def publish(
-        self,
-        body: B,
-        *,
-        delay: timedelta | float | None = None,
-        deliver_at: datetime | None = None,
-        key: str | None = None,
-        id: str | None = None,  # noqa: A002 - the field's own word
-        dedup_id: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Receipt:
+    async def publish(self, body: B, **options: Unpack[Options]) -> Receipt:
         """Publish a message: when this returns, it is in the primary's dataset.
 
         Publishes at the same time share a script call. While the server is away this is tried
         again for `patience_s`: never twice, as the id is known.
 
         :param body: of the queue's type
-        :param delay: a timedelta, or seconds, from the server's now
-        :param deliver_at: a datetime with a timezone; what has passed is due now
-        :param key: the ordering key
-        :param id: give one to make repeating safe beyond this call; known for 60 s after the due
-            time, and while the message is scheduled
-        :param dedup_id: of several messages with the same one within `dedup_window_s`, the first is
-            the only one; the receipt has its id
+        :param options: `delay`, `deliver_at`, `key`, `id`, `dedup_id`, `headers`: see `Options`
         :raises InvalidMessage: if a part breaks a limit; nothing was written
         :raises BacklogFull: if the queue is at `max_backlog`; nothing was written
         :raises ServerOutOfMemory: if the server is at maxmemory; nothing was written
         :raises ServerUnreachable: if no answer came; a repeat with the same id is safe
         """
-        message = self.message(
-            body,
-            delay=delay,
-            deliver_at=deliver_at,
-            key=key,
-            id=id,
-            dedup_id=dedup_id,
-            headers=headers,
-        )
         outbox: Outbox = self._outbox  # type: ignore[attr-defined]
-        return await outbox.post(message)
+        return await outbox.post(self.message(body, **options))
 
-    def message(
-        self,
-        body: B,
-        *,
-        delay: timedelta | float | None = None,
-        deliver_at: datetime | None = None,
-        key: str | None = None,
-        id: str | None = None,  # noqa: A002 - the field's own word
-        dedup_id: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Outgoing:
+    def message(self, body: B, **options: Unpack[Options]) -> Outgoing:
         """Make a message for `publish_many`. Parameters are those of `publish`.
 
         :raises InvalidMessage: if a part breaks a limit
         """
-        return Outgoing(
-            checked_id(new_id() if id is None else id),
-            "" if dedup_id is None else checked_id(dedup_id, "dedup_id"),
-            when(delay, deliver_at),
-            encode_fields(self.codec.encode(body), key, headers),
-        )
+        return outgoing(self.codec.encode(body), options)
 
     async def publish_many(self, messages: Iterable[B | Outgoing]) -> Receipts:
-        """Publish many messages in their order, up to 256 by one script call.
+        """Publish many messages in their order, up to 256, or 4 MB, by one script call.
 
         :param messages: bodies, or what `message` made of them
         :return: a receipt for each
@@ -177,8 +137,8 @@ class Queue(Generic[B]):
         """
         every = [m if isinstance(m, Outgoing) else self.message(m) for m in messages]
         receipts: Receipts = []
-        for at in range(0, len(every), MAX_MESSAGES):
-            for answer in await self._send(every[at : at + MAX_MESSAGES], whole=True):
+        for batch in batches(every):
+            for answer in await self._send(batch, whole=True):
                 if isinstance(answer, DelayqError):
                     raise type(answer)(f"{answer}; {len(receipts)} of {len(every)} were accepted")
                 receipts.append(answer)

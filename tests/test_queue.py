@@ -1,4 +1,5 @@
 import json
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,9 +48,23 @@ async def test_a_delayed_message_is_scheduled(client: Client, queue: Queue) -> N
 
 async def test_what_breaks_a_limit_is_not_written(client: Client, queue: Queue) -> None:
     before = await dump(client)
-    for bad in ({"body": object()}, {"body": 1, "delay": -1}, {"body": 1, "id": ""}):
-        with pytest.raises(InvalidMessage):
-            await queue.publish(**bad)
+    bad: list[tuple[str, dict[str, Any]]] = [
+        ("body", {"body": object()}),
+        ("delay", {"delay": -1}),
+        ("delay", {"delay": math.nan}),
+        ("delay", {"delay": "5"}),
+        ("deliver_at", {"deliver_at": "2040"}),
+        ("deliver_at", {"deliver_at": datetime(2040, 1, 1)}),  # noqa: DTZ001
+        ("id", {"id": ""}),
+        ("id", {"id": 5}),
+        ("dedup_id", {"dedup_id": "d" * 129}),
+        ("key", {"key": 5}),
+        ("headers", {"headers": {"a": 1}}),
+        ("dealy: no such option", {"dealy": 5}),
+    ]
+    for named, options in bad:
+        with pytest.raises(InvalidMessage, match=f"^{named}"):
+            await queue.publish(**({"body": 1} | options))
     assert await dump(client) == before
 
 
