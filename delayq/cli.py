@@ -168,7 +168,7 @@ def _command(words: list[str]) -> tuple[Command | None, list[str]]:
 
 
 def _settings(command: Command, flags: list[str]) -> Settings:
-    every = [AppSettings, *(command.settings for command in COMMANDS)]
+    every: list[type[Settings]] = [AppSettings, *(command.settings for command in COMMANDS)]
     known = {PREFIX + field for settings in every for field in _names(settings)}
     for name in sorted({*os.environ, *dotenv_values(ENV_FILE)}):
         if name.startswith(PREFIX) and name.upper() not in known:
