@@ -1,13 +1,11 @@
 """The app: queues and handlers by name, and the roles that serve them in this process."""
 
-import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, TypeVar
 
-import anyio
 from redis.asyncio import Redis
 
 from delayq.body import B, Codec
@@ -23,7 +21,7 @@ from delayq.poller import Poller
 from delayq.queue import OnDue, Ordering, Queue
 from delayq.retry import OnFailure, Retry
 from delayq.settings import AppSettings, load
-from delayq.supervisor import Role, Supervisor
+from delayq.supervisor import Role, Supervisor, ending
 
 R = TypeVar("R", bound=Awaitable[None] | None)
 
@@ -175,22 +173,17 @@ class App:
             self._supervisor.spawn(name, make)
 
     async def run(self) -> None:
-        """Handle messages until SIGINT or SIGTERM; at a second one end at once.
+        """Handle messages until SIGINT or SIGTERM. Call this in the main thread.
+
+        Running handlers get their grace then. A second signal ends the process at once.
 
         :raises ServerError: if the server will not do
         """
         async with self:
-            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            with ending(self.settings.grace_ms / 1000) as asked:
                 await self.start()
-                await anext(signals)
-                async with anyio.create_task_group() as stopping:
-                    stopping.start_soon(self._stop, stopping.cancel_scope)
-                    await anext(signals)
-                    await self.supervisor.kill_all()
-
-    async def _stop(self, waiting: anyio.CancelScope) -> None:
-        await self.supervisor.stop_all()
-        waiting.cancel()
+                await asked.wait()
+                await self.supervisor.stop_all()
 
     @property
     def server(self) -> Server:

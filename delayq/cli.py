@@ -7,6 +7,7 @@ import difflib
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,6 +20,7 @@ from pydantic_settings import CliApp, SettingsError
 
 from delayq import logs
 from delayq.app import App
+from delayq.clock import mono_s
 from delayq.demos import delay, failover
 from delayq.demos.report import Verdict
 from delayq.embedded import embedded
@@ -41,7 +43,7 @@ from delayq.settings import (
     Settings,
     said,
 )
-from delayq.supervisor import signalled
+from delayq.supervisor import LAST_RESORT_S, leave, signalled
 
 OK, NOT_OK, USAGE, SERVER = 0, 1, 2, 3
 
@@ -133,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return OK
         settings = _settings(command, flags)
         logs.configure(settings.log_level, settings.log_format)
-        return anyio.run(command.act, settings)
+        return _run(command, settings, own_process=argv is None)
     except (UsageError, SettingsError) as error:
         return _failed(USAGE, str(error).removeprefix("error parsing CLI: "))
     except pydantic.ValidationError as error:
@@ -151,6 +153,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read us is gone: nothing can be said any more.
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
         return NOT_OK
+
+
+def _run(command: Command, settings: Settings, *, own_process: bool) -> int:
+    status = anyio.run(command.act, settings)
+    if own_process and command.act is run_app:
+        _leave_threads_behind(status)
+    return status
+
+
+def _leave_threads_behind(status: int) -> None:
+    """End though a handler runs in a thread that outlived its grace: Python would wait for it."""
+    ends_at = mono_s() + LAST_RESORT_S
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(max(0, ends_at - mono_s()))
+            if thread.is_alive():
+                leave(status)
 
 
 def _command(words: list[str]) -> tuple[Command | None, list[str]]:

@@ -108,7 +108,6 @@ async def test_two_keys_that_halt_at_once_are_resumed_one_after_the_other(
     assert await dead(client) == []
 
 
-EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "12"))
 KEY = st.sampled_from(["a", "b", "c"])
 TODO: st.SearchStrategy[list[str]] = st.one_of(
     st.just([]), st.lists(st.sampled_from([FAIL, LATER, REJECT, FATAL, KILL]), max_size=3)
