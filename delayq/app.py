@@ -12,7 +12,7 @@ from delayq.body import B, Codec
 from delayq.clock import SERVER_CLOCK, Clock
 from delayq.connection import Server, check
 from delayq.consumer import Consumer
-from delayq.errors import NotOpen, ServerMissing
+from delayq.errors import NotOpen, ServerMissing, alone
 from delayq.events import Event, Observer
 from delayq.handling import Context
 from delayq.keys import LaneKeys
@@ -156,6 +156,10 @@ class App:
         opened, self._opened = self._opened, None
         try:
             return await opened.__aexit__(kind, error, traceback) if opened else None
+        except BaseExceptionGroup as errors:
+            if alone(errors) is error:
+                return False  # it goes on as it was raised: whoever calls need not know of tasks
+            raise
         finally:
             self._client = self._supervisor = None
 
