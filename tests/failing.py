@@ -9,7 +9,7 @@ import anyio
 
 from delayq import Consumer, Context, Queue, Reject, RetryLater, Server, scripts
 from delayq.events import Halted, TookOver
-from delayq.keys import GROUP
+from delayq.keys import GROUP, LaneKeys
 from tests.conftest import KEYS, Client
 from tests.roles import Troupe, troupe
 
@@ -132,9 +132,9 @@ class Play:
         return list(dict.fromkeys(number for k, number in self.succeeded if k == key))
 
 
-async def resume(client: Client, *, skip: bool = False) -> str:
+async def resume(client: Client, k: LaneKeys = KEYS, *, skip: bool = False) -> str:
     """Have a halted lane go on."""
-    keys = [KEYS.halted, KEYS.stream, KEYS.dead, KEYS.parked, KEYS.vacancy]
+    keys = [k.halted, k.stream, k.dead, k.parked, k.vacancy]
     return str(await scripts.run(client, "resume", keys, [GROUP, int(skip)]))
 
 
