@@ -7,52 +7,19 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from delayq import LaneKeys, Server
+from delayq import Server
 from delayq.keys import GROUP
 from tests.conftest import Client
-from tests.processes import Running, clean_environment
+from tests.processes import clean_environment
 from tests.sample import ledger
 from tests.sample.ledger import Row
+from tests.shops import HELD, ORDERS, REMINDERS, STUCK, Start, hold, until
 
-SHOP = "tests.sample.shop:app"
 PUBLISH = [sys.executable, "-m", "tests.sample.publish"]
-ORDERS, REMINDERS, HELD, STUCK = (
-    LaneKeys("shop", name) for name in ("orders", "reminders", "held", "stuck")
-)
-Start = Callable[..., Running]
-
-
-@pytest.fixture
-def book(tmp_path: Path) -> Path:
-    path = tmp_path / "ledger.sqlite"
-    ledger.create(path)
-    return path
-
-
-@pytest.fixture
-def start(server: Server, book: Path) -> Iterator[Start]:
-    started: list[Running] = []
-
-    def start(name: str, **variables: str) -> Running:
-        given = {"DELAYQ_REDIS_URL": server.url, "SHOP_LEDGER": str(book), "DELAYQ_NAME": name}
-        started.append(Running("run", SHOP, **given | variables))
-        return started[-1]
-
-    yield start
-    for running in started:
-        running.close()
-
-
-def until(true: Callable[[], bool], what: str) -> None:
-    """Wait for a condition of the ledger, which other processes write."""
-    ends_at = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < ends_at, f"{what}: not so after 30 s"
 
 
 def publishing(server: Server, book: Path) -> subprocess.Popen[str]:
@@ -207,8 +174,3 @@ async def test_after_the_grace_the_process_ends_whatever_a_handler_does(
     service.wait()
     assert time.monotonic() - began < 4
     assert await client.xlen(keys.stream) == 1
-
-
-async def hold(server: Server, how: str, keys: LaneKeys = HELD) -> None:
-    async with server.client() as client:
-        await client.xadd(keys.stream, {"body": json.dumps(how)})

@@ -77,6 +77,8 @@ async def hold(how: str, context: Context) -> None:
             await anyio.sleep_forever()
         case "thread":
             await anyio.to_thread.run_sync(threading.Event().wait)
+        case "block a while":
+            time.sleep(float(os.environ["SHOP_BLOCK_S"]))  # noqa: ASYNC251 - likewise
         case "block":
             time.sleep(60)  # noqa: ASYNC251 - this is what it shows
     record("held", 1, context, "ok")
