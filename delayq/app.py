@@ -1,6 +1,5 @@
 """The app: queues and handlers by name, and the roles that serve them in this process."""
 
-import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -8,14 +7,13 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self, TypeVar
 
-import anyio
 from redis.asyncio import Redis
 
 from delayq.body import B, Codec
 from delayq.clock import SERVER_CLOCK, Clock, SharedClock
 from delayq.connection import Server, check
 from delayq.consumer import Consumer
-from delayq.errors import NotOpen, ServerMissing
+from delayq.errors import NotOpen, ServerMissing, alone
 from delayq.events import Event, Observer
 from delayq.handling import Context
 from delayq.keys import LaneKeys
@@ -25,7 +23,7 @@ from delayq.queue import OnDue, Ordering, Queue
 from delayq.recurring import Missed, Recurrence, recurrence
 from delayq.retry import OnFailure, Retry
 from delayq.settings import AppSettings, load, own_name
-from delayq.supervisor import Role, Supervisor
+from delayq.supervisor import Role, Supervisor, ending
 from delayq.ticker import Ticker
 
 R = TypeVar("R", bound=Awaitable[None] | None)
@@ -197,6 +195,10 @@ class App:
         opened, self._opened = self._opened, None
         try:
             return await opened.__aexit__(kind, error, traceback) if opened else None
+        except BaseExceptionGroup as errors:
+            if alone(errors) is error:
+                return False  # it goes on as it was raised: whoever calls need not know of tasks
+            raise
         finally:
             self._client = self._supervisor = None
 
@@ -214,22 +216,17 @@ class App:
             self._supervisor.spawn(name, make)
 
     async def run(self) -> None:
-        """Handle messages until SIGINT or SIGTERM; at a second one end at once.
+        """Handle messages until SIGINT or SIGTERM. Call this in the main thread.
+
+        Running handlers get their grace then. A second signal ends the process at once.
 
         :raises ServerError: if the server will not do
         """
         async with self:
-            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            with ending(self.settings.grace_ms / 1000) as asked:
                 await self.start()
-                await anext(signals)
-                async with anyio.create_task_group() as stopping:
-                    stopping.start_soon(self._stop, stopping.cancel_scope)
-                    await anext(signals)
-                    await self.supervisor.kill_all()
-
-    async def _stop(self, waiting: anyio.CancelScope) -> None:
-        await self.supervisor.stop_all()
-        waiting.cancel()
+                await asked.wait()
+                await self.supervisor.stop_all()
 
     @property
     def server(self) -> Server:

@@ -6,6 +6,7 @@ settings, 3 server unreachable or refusing.
 
 import os
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from pydantic_settings import SettingsError
 
 from delayq import logs
 from delayq.arguments import positional, read
+from delayq.clock import mono_s
 from delayq.commands import settings as operators
 from delayq.commands.change import (
     question,
@@ -54,7 +56,7 @@ from delayq.settings import (
     Settings,
     said,
 )
-from delayq.supervisor import signalled
+from delayq.supervisor import LAST_RESORT_S, leave, signalled
 
 OK, NOT_OK, USAGE, SERVER = 0, 1, 2, 3
 
@@ -153,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         places = positional(command.settings)
         settings = read(command.settings, flags, [AppSettings, *(c.settings for c in COMMANDS)])
         logs.configure(settings.log_level, settings.log_format)
-        return anyio.run(command.act, settings)
+        return _run(command, settings, own_process=argv is None)
     except (UsageError, SettingsError) as error:
         return _failed(USAGE, str(error).removeprefix("error parsing CLI: "))
     except pydantic.ValidationError as error:
@@ -171,6 +173,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read us is gone: nothing can be said any more.
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
         return NOT_OK
+
+
+def _run(command: Command, settings: Settings, *, own_process: bool) -> int:
+    status = anyio.run(command.act, settings)
+    if own_process and command.act is _run_app:
+        _leave_threads_behind(status)
+    return status
+
+
+def _leave_threads_behind(status: int) -> None:
+    """End though a handler runs in a thread that outlived its grace: Python would wait for it."""
+    ends_at = mono_s() + LAST_RESORT_S
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(max(0, ends_at - mono_s()))
+            if thread.is_alive():
+                leave(status)
 
 
 def _command(words: list[str]) -> tuple[Command | None, list[str]]:

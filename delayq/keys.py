@@ -71,7 +71,7 @@ class LaneKeys:
 
     @property
     def parked(self) -> str:
-        """HASH: key → id of its message that failed; the others of the key wait for it."""
+        """HASH: key → whom its messages wait for, since when and until when. See `mark_of`."""
         return self._part("parked")
 
     @property

@@ -4,7 +4,7 @@ import anyio
 
 from delayq.clock import mono_s
 from delayq.events import Halted, NewerFound, Parked, Resumed
-from delayq.message import Delivery, Message
+from delayq.message import Delivery
 from delayq.parking import Parking
 from delayq.pending import Delivered, Malformed, Newer
 from delayq.retry import Again, DeadLetter, Halt, Outcome, Park, in_order
@@ -97,9 +97,8 @@ class Ordered(Service):
             case DeadLetter():
                 await self._bury(delivery, outcome)
                 self._parking.free(message)
-            case _ if self._parking.is_blocker(message) and self.work.acknowledge:
-                await self._free([delivery.entry], message, message.id)
-                self._report_acked([(delivery.entry, message.id)])
+            case _ if self._parking.knows(message) and self.work.acknowledge:
+                await self._free(delivery)
             case _:
                 self._handled(delivery)
 
@@ -109,20 +108,22 @@ class Ordered(Service):
         blocker = self._parking.blocker(message)
         if blocker is None:
             return False
-        found = await self.term.fenced("park", lambda lease: pending.park(lease, delivery, blocker))
-        if found < 0:
-            self._parking.free(message)
+        lost = self._parking.looked_for(message)
+        found = await self.term.fenced(
+            "park", lambda lease: pending.park(lease, delivery, lost=lost)
+        )
+        if self._parking.heard(message, found):
             return False
-        if found == 0 and self._parking.strayed(message):
-            await self._free([], message, blocker)
         self.work.observe(Parked(self.work.role, self.term.lease.epoch, message.id, blocker))
         return True
 
-    async def _free(self, entries: list[str], message: Message, blocker: str) -> None:
-        """Acknowledge, and have the key of a message wait no more for `blocker`."""
-        pending, freed = self.work.pending, (message.key or "", blocker)
-        await self.term.fenced("acknowledge", lambda lease: pending.ack(lease, entries, freed))
+    async def _free(self, delivery: Delivery) -> None:
+        """Acknowledge a message, and have its key wait for it no more."""
+        pending, message, entry = self.work.pending, delivery.message, delivery.entry
+        freed = (message.key or "", message.id)
+        await self.term.fenced("acknowledge", lambda lease: pending.ack(lease, [entry], freed))
         self._parking.free(message)
+        self._report_acked([(entry, message.id)])
 
     async def _again(self, entry: str, delay_ms: int) -> Delivered | None:
         """Deliver a message once more, after a delay; None if stopped, or the entry is gone."""

@@ -1,9 +1,10 @@
 """Parking: the keys of a lane that wait for a message of theirs which failed.
 
 A failed message goes to the schedule, and its key is parked: the other messages of that key follow
-it there as they are met, each behind the one before, so that all come back in order. Redis keeps
-the parked keys, and the one active consumer a copy. The key is free again when the message is
-acknowledged, becomes a dead letter, or is cancelled: in the same step at the server.
+it there as they are met, each behind the one before, so that all come back in order. When the
+message is settled they may pass, in their turn; one that is met for the first time meanwhile goes
+behind them. The key is free when the last of them is settled. Redis keeps all of that, and decides;
+the one active consumer has a copy of what is waited for, to know which messages to ask about.
 """
 
 from delayq.message import Message
@@ -16,8 +17,9 @@ class Parking:
     def __init__(self, pending: Pending) -> None:
         self._pending = pending
         self._blockers: dict[str, str] = {}
+        """Parked keys, to the id of what they wait for; '' if that is settled."""
         self._strayed: dict[str, str] = {}
-        """Keys whose blocker was found nowhere, and the message that waited for it then."""
+        """Keys whose blocker was not on the schedule, to the first message that found it so."""
 
     async def load(self) -> None:
         """Learn which keys the consumers before this one parked.
@@ -26,33 +28,48 @@ class Parking:
         """
         self._blockers = await self._pending.parked()
 
+    def knows(self, message: Message) -> bool:
+        """Tell whether its key is parked."""
+        return message.key is not None and message.key in self._blockers
+
     def blocker(self, message: Message) -> str | None:
-        """Return the id of the message that this one must wait for."""
+        """Return the id of what this message may have to wait for, None if it need not wait."""
         blocker = self._blockers.get(message.key) if message.key is not None else None
         return None if blocker == message.id else blocker
-
-    def is_blocker(self, message: Message) -> bool:
-        """Tell whether others of its key wait for this message."""
-        return message.key is not None and self._blockers.get(message.key) == message.id
 
     def park(self, message: Message) -> None:
         """Have the messages of its key wait for this one. One without a key nobody waits for."""
         if message.key is not None:
             self._blockers[message.key] = message.id
-
-    def free(self, message: Message) -> None:
-        """Have the messages of its key wait no more."""
-        if message.key is not None:
-            self._blockers.pop(message.key, None)
             self._strayed.pop(message.key, None)
 
-    def strayed(self, message: Message) -> bool:
-        """Hear that the message this one waits for is not scheduled; tell whether it is lost.
+    def free(self, message: Message) -> None:
+        """Have the messages of its key wait for this one no more: ask about each of them."""
+        if self.knows(message):
+            assert message.key is not None  # noqa: S101 - it is known
+            self._blockers[message.key] = ""
+            self._strayed.pop(message.key, None)
 
-        The first time it may be in the stream, after this one, which now goes behind it. Met a
-        second time, this one has come after it: then foreign hands took it away.
+    def looked_for(self, message: Message) -> bool:
+        """Tell whether what this message waits for was looked for in the whole stream.
+
+        When it is not on the schedule it may be in the stream, behind the message that waits for
+        it, which then goes behind it. If that one is met again, it was nowhere: foreign hands took
+        it away.
         """
+        return message.key is not None and self._strayed.get(message.key) == message.id
+
+    def heard(self, message: Message, found: int) -> bool:
+        """Hear what `Pending.park` answered; tell whether the message may be handled."""
         assert message.key is not None  # noqa: S101 - it waits for one of its key
-        lost = self._strayed.get(message.key) == message.id
-        self._strayed[message.key] = message.id
-        return lost
+        match found:
+            case -1:
+                del self._blockers[message.key]
+            case 0:
+                self._strayed.setdefault(message.key, message.id)
+            case 1:
+                self._strayed.pop(message.key, None)
+            case 3:
+                self._blockers[message.key] = ""
+                self._strayed.pop(message.key, None)
+        return found in {-1, 3}

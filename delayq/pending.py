@@ -127,7 +127,7 @@ class Pending:
     ) -> int:
         """Acknowledge messages: they leave Redis.
 
-        :param freed: a key that waits no more, and the id of the message that it waited for
+        :param freed: of the first message its key and its id, if its key is parked
         :return: how many were pending
         :raises LeaseLost: if the lease is over; nothing changed
         """
@@ -156,18 +156,21 @@ class Pending:
         args = [self._now, entry, delay_ms, "", 0]
         return int(await self._run("retry", lease, args, *self._scheduling))
 
-    async def park(self, lease: Lease, delivery: Delivery, blocker: str) -> int:
-        """Put a pending message back on the schedule, behind the one that its key waits for.
+    async def park(self, lease: Lease, delivery: Delivery, *, lost: bool = False) -> int:
+        """Put a pending message back on the schedule, behind those of its key that wait there.
 
-        :return: 1 if it was put there; 0 if `blocker` is not scheduled, and this one is due at
-            once; 2 if it is gone, as after a first try; -1 if its key waits no more
+        :param lost: wait for no message that is not scheduled
+        :return: 1 if it was put there; 0 if so, but what it waits for is not scheduled; 2 if it is
+            gone, as after a first try; 3 if it may pass; -1 if its key waits no more
         :raises LeaseLost: if the lease is over; nothing changed
         """
-        args = [self._now, delivery.entry, delivery.message.key, blocker]
+        args = [self._now, delivery.entry, delivery.message.key, int(lost)]
         return int(await self._run("park", lease, args, *self._scheduling))
 
     async def parked(self) -> dict[str, str]:
         """Return the keys that wait, each with the id of the message that it waits for.
+
+        The id is '' where that is settled, and those that waited are on their way back.
 
         :raises ServerError: if the server did not answer, or refused
         """
@@ -177,7 +180,7 @@ class Pending:
             ask = ("HSCAN", self._queue.keys.parked, cursor, "COUNT", RECLAIM_LIMIT)
             cursor, rows = await scripts.command(self._queue.client, *ask)
             cursor = str(cursor)
-            found.update(rows)
+            found |= {key: mark.split(" ", 2)[2] for key, mark in rows.items()}
         return found
 
     async def halt(self, lease: Lease, delivery: Delivery, reason: str, error: str) -> bool:

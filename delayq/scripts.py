@@ -48,7 +48,8 @@ _KINDS: dict[type[Exception], type[DelayqError]] = {
 # What redis-py has no class for keeps its first word, in a script before Redis 7 further inside.
 _WORDS = re.compile(
     r"\b(LEASELOST|NOGROUP|no such key|WRONGKEY|OOM|READONLY|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN"
-    r"|TRYAGAIN|NOPERM|ACL failure|NOAUTH|WRONGPASS|MISCONF|NOREPLICAS)\b"
+    r"|TRYAGAIN|NOPERM|ACL failure|The user executing the script|NOAUTH|WRONGPASS|MISCONF"
+    r"|NOREPLICAS)\b"
 )
 _ERRORS: dict[str, type[DelayqError]] = {
     "LEASELOST": LeaseLost,
@@ -58,6 +59,7 @@ _ERRORS: dict[str, type[DelayqError]] = {
     "READONLY": ServerReadOnly,
     "NOPERM": ServerRefused,
     "ACL failure": ServerRefused,
+    "The user executing the script": ServerRefused,
     "NOAUTH": ServerRefused,
     "WRONGPASS": ServerRefused,
 } | dict.fromkeys(

@@ -2,8 +2,13 @@
 
 import asyncio
 import math
+import os
 import signal
-from collections.abc import Callable
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
@@ -17,6 +22,10 @@ from delayq.events import Ended, Observer, Spawned, Stalled
 from delayq.logs import log_trouble
 
 _BACKOFF_S = (0.1, 10.0)
+LAST_RESORT_S = 1.0
+"""How long after the grace a process is ended that cannot end by itself."""
+NOT_ENDED = 1
+"""The status of a process that had to be ended."""
 _STEADY_S = 30.0
 """A role that ran this long before it crashed is restarted as if it were its first crash."""
 
@@ -194,6 +203,50 @@ def described(error: BaseException) -> str:
     error = alone(error)
     said = str(error) or "no message"
     return said if isinstance(error, DelayqError) else f"{type(error).__name__}: {said}"
+
+
+@contextmanager
+def ending(grace_s: float) -> Iterator[anyio.Event]:
+    """Give an event that the first SIGINT or SIGTERM sets; a second one ends the process at once.
+
+    A handler that blocks the event loop, or runs in a thread, cannot be cancelled: so a thread
+    listens, and ends the process by `leave`. The message in hand is for the next consumer, as after
+    any death. For the same cause it is ended when stopping takes much longer than `grace_s`.
+    """
+    asked, loop = anyio.Event(), asyncio.get_running_loop()
+    hearing, telling = socket.socketpair()
+    telling.settimeout(0)
+
+    def listen() -> None:
+        with hearing, suppress(TimeoutError):
+            while told := hearing.recv(1):
+                if hearing.gettimeout() is not None:
+                    leave(128 + told[0])
+                hearing.settimeout(grace_s + LAST_RESORT_S)
+                loop.call_soon_threadsafe(asked.set)
+            return
+        leave(NOT_ENDED)
+
+    # The byte is written at once, whatever the main thread does; a Python handler has to wait.
+    fd_before = signal.set_wakeup_fd(telling.fileno(), warn_on_full_buffer=False)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    threading.Thread(target=listen, name="delayq signals", daemon=True).start()
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(fd_before)
+        telling.close()
+
+
+def leave(status: int) -> None:
+    """End this process though threads run that cannot be ended: nothing else would."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 async def signalled() -> None:

@@ -1,5 +1,6 @@
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -10,7 +11,10 @@ from delayq.lease import Lease, LeaseStore
 from delayq.pending import Pending
 from delayq.queue import OnDue, Ordering
 from delayq.schedule import Schedule
+from tests.processes import Running
+from tests.sample import ledger
 from tests.servers import RealServer
+from tests.shops import SHOP, Start
 
 for name in [name for name in os.environ if name.startswith("DELAYQ_")]:
     del os.environ[name]
@@ -96,3 +100,24 @@ async def lease(store: LeaseStore) -> Lease:
     lease = await store.acquire(KEYS.lease())
     assert isinstance(lease, Lease)
     return lease
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Path:
+    path = tmp_path / "ledger.sqlite"
+    ledger.create(path)
+    return path
+
+
+@pytest.fixture
+def start(server: Server, book: Path) -> Iterator[Start]:
+    started: list[Running] = []
+
+    def start(name: str, **variables: str) -> Running:
+        given = {"DELAYQ_REDIS_URL": server.url, "SHOP_LEDGER": str(book), "DELAYQ_NAME": name}
+        started.append(Running("run", SHOP, **given | variables))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.close()

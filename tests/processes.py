@@ -66,17 +66,19 @@ class Running:
             self._closed = True
             self._more.notify_all()
 
-    def logged(self, event: str, after: int = 0) -> dict[str, Any]:
+    def logged(self, event: str, after: int = 0, **fields: Any) -> dict[str, Any]:
         """Wait for a log line, and return it."""
+        wanted = fields | {"event": event}
 
         def found() -> dict[str, Any] | None:
-            return next((line for line in self._lines[after:] if line["event"] == event), None)
+            since = self._lines[after:]
+            return next((line for line in since if wanted.items() <= line.items()), None)
 
         with self._more:
             told = self._more.wait_for(lambda: found() or self._closed, timeout=30)
             line = found()
-            assert told, f"{event!r} was not logged; there is {self._lines[-5:]}"
-            assert line, f"{event!r} was not logged; there is {self._lines[-5:]}"
+            assert told, f"{wanted} was not logged; there is {self._lines[-5:]}"
+            assert line, f"{wanted} was not logged; there is {self._lines[-5:]}"
             return line
 
     def count(self, event: str) -> int:

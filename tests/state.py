@@ -5,6 +5,8 @@ from typing import Any
 from delayq.keys import GROUP
 from tests.conftest import KEYS, Client
 
+NOTHING: dict[str, Any] = {"scheduled": [], "ready": [], "pending": {}, "dead": []}
+
 
 async def messages(client: Client) -> dict[str, Any]:
     """Where each message is: ids only, in the order of each place."""

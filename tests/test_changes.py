@@ -68,11 +68,11 @@ async def test_what_is_not_scheduled_cannot_be_changed(
 async def test_to_cancel_a_blocker_lets_its_key_go_on(client: Client, queue: Queue) -> None:
     await queue.publish(1, id="blocker", key="k", delay=5)
     await queue.publish(1, id="other", key="k", delay=5)
-    await client.hset(KEYS.parked, mapping={"k": "blocker", "l": "x"})
+    await client.hset(KEYS.parked, mapping={"k": "0-0 5 blocker", "l": "0-0 5 x"})
     await queue.cancel("other")
-    assert await client.hgetall(KEYS.parked) == {"k": "blocker", "l": "x"}
+    assert await client.hgetall(KEYS.parked) == {"k": "0-0 5 blocker", "l": "0-0 5 x"}
     await queue.cancel("blocker")
-    assert await client.hgetall(KEYS.parked) == {"l": "x"}
+    assert await client.hgetall(KEYS.parked) == {"l": "0-0 5 x"}
 
 
 async def test_a_malformed_body_can_be_cancelled(client: Client, queue: Queue) -> None:
@@ -158,7 +158,7 @@ async def test_the_schedule_is_purged(client: Client, queue: Queue, count: int) 
         [queue.message(n, id=f"s{n}", delay=5, key=f"k{n}") for n in range(count)]
     )
     await queue.publish(1, id="ready")
-    await client.hset(KEYS.parked, mapping={"k0": "s0", "k1": "elsewhere"})
+    await client.hset(KEYS.parked, mapping={"k0": "0-0 5 s0", "k1": "0-0 5 elsewhere"})
     assert await queue.purge("scheduled") == count
     assert await messages(client) == {
         "scheduled": [],
@@ -166,7 +166,7 @@ async def test_the_schedule_is_purged(client: Client, queue: Queue, count: int) 
         "pending": {},
         "dead": [],
     }
-    assert await client.hgetall(KEYS.parked) == {"k1": "elsewhere"}
+    assert await client.hgetall(KEYS.parked) == {"k1": "0-0 5 elsewhere"}
     assert await client.zrange(KEYS.recent, 0, -1) == ["i:ready"]
 
 

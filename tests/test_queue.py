@@ -14,9 +14,8 @@ from delayq.message import Delivery, Message
 from delayq.pending import Malformed, Pending
 from delayq.schedule import Schedule
 from tests.conftest import KEYS, Client, MakeQueue
-from tests.state import dump, messages, owners
+from tests.state import NOTHING, dump, messages, owners
 
-NOTHING: dict[str, Any] = {"scheduled": [], "ready": [], "pending": {}, "dead": []}
 FAR_MS = 10**14
 
 

@@ -58,7 +58,7 @@ FENCED: dict[str, Call] = {
     "dead letter": lambda p, _s, lease, d: p.dead_letter(lease, d.entry, 1, "why"),
     "retry and park": lambda p, _s, lease, d: p.retry_later(lease, d, 5, park=True),
     "put off": lambda p, _s, lease, d: p.put_off(lease, d.entry, 5),
-    "park": lambda p, _s, lease, d: p.park(lease, d, "x"),
+    "park": lambda p, _s, lease, d: p.park(lease, d),
     "halt": lambda p, _s, lease, d: p.halt(lease, d, "why", ""),
     "give back": lambda p, _s, lease, d: p.give_back(lease, [d.entry]),
     "free a key": lambda p, _s, lease, d: p.ack(lease, [], ("k", d.message.id)),

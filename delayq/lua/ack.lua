@@ -2,11 +2,11 @@
 --
 -- KEYS[1] lease  HASH   the consumer's lease
 -- KEYS[2] stream STREAM ready and pending messages
--- KEYS[3] parked HASH   keys that wait, to the id of the message they wait for
+-- KEYS[3] parked HASH   keys that wait, to what they wait for
 -- ARGV[1] epoch string of the holder
 -- ARGV[2] group string
--- ARGV[3] key   string that waits no more, or ''
--- ARGV[4] id    string of the message that it waited for
+-- ARGV[3] key   string of the first message, if it is parked; or ''
+-- ARGV[4] id    string of the first message, if its key is parked; or ''
 -- ARGV[5…] stream ids, 1000 at most
 -- Returns messages that were pending
 -- Cost: O(1) a message
@@ -14,5 +14,8 @@
 local lease, stream, parked = KEYS[1], KEYS[2], KEYS[3]
 local refusal = fence(lease, ARGV[1])
 if refusal then return refusal end
-if ARGV[4] ~= '' then unpark(parked, ARGV[3], ARGV[4]) end
+if ARGV[4] ~= '' then
+  local found = ARGV[5] and redis.call('XRANGE', stream, ARGV[5], ARGV[5])[1]
+  unpark(parked, ARGV[3], ARGV[4], found and place_of(ARGV[5], found[2]))
+end
 return acknowledge(stream, ARGV[2], {unpack(ARGV, 5)})

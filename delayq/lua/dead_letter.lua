@@ -4,7 +4,7 @@
 -- KEYS[1] lease  HASH   the consumer's lease
 -- KEYS[2] stream STREAM ready and pending messages
 -- KEYS[3] dead   STREAM dead letters
--- KEYS[4] parked HASH   keys that wait, to the id of the message they wait for
+-- KEYS[4] parked HASH   keys that wait, to what they wait for
 -- ARGV[1] epoch      string  of the holder
 -- ARGV[2] group      string
 -- ARGV[3] entry      string  stream id

@@ -84,15 +84,6 @@ local function field(fields, name)
   end
 end
 
--- Forgets the id of a message that is cancelled: it may be published anew. A key that is parked for it goes on.
-local function forget(recent, parked, id, packed)
-  redis.call('ZREM', recent, 'i:' .. id)
-  if not packed or redis.call('EXISTS', parked) == 0 then return end
-  local readable, fields = pcall(cjson.decode, string.sub(packed, 13))
-  local key = readable and type(fields) == 'table' and field(fields, 'key')
-  if type(key) == 'string' and redis.call('HGET', parked, key) == id then redis.call('HDEL', parked, key) end
-end
-
 -- Returns what tells for a dead letter the id of its message, if it is one of `ids`, or they are none, and died
 -- for `reason`, or that is ''.
 local function wanted_letters(reason, ids)
@@ -140,11 +131,39 @@ local function promote_due(stream, schedule, bodies, arrival, dead, now, limit)
   return #members
 end
 
+-- The place of a message in the order of its key: the id of the entry by which it first came to the stream.
+local function place_of(entry, fields)
+  for i = 1, #fields, 2 do
+    if fields[i] == 'place' and string.match(fields[i + 1], '^%d+%-%d+$') then return fields[i + 1] end
+  end
+  return entry
+end
+
+local function is_before(place, other)
+  local ms, number = string.match(place, '^(%d+)%-(%d+)$')
+  local other_ms, other_number = string.match(other, '^(%d+)%-(%d+)$')
+  ms, other_ms = tonumber(ms), tonumber(other_ms)
+  return ms < other_ms or ms == other_ms and tonumber(number) < tonumber(other_number)
+end
+
+-- The mark of a parked key: the place of the last message that waits ('0-0': none does), the latest due ms of those
+-- that wait, and the id of the message that they wait for, '' if that is settled and they are on their way back.
+-- Who comes after the last one goes behind it; who does not has waited, and may pass where nobody is waited for.
+local function mark_of(parked, key)
+  local mark = redis.call('HGET', parked, key)
+  if mark then return string.match(mark, '^(%S+) (%S+) (.*)$') end
+end
+
+local function mark(parked, key, last, due, blocker)
+  redis.call('HSET', parked, key, last .. ' ' .. int(tonumber(due)) .. ' ' .. blocker)
+end
+
 -- What a stream entry is in the schedule: its id, its key, and its fields packed, with the deliveries up to now;
--- with '' for these, those it had before.
+-- with '' for these, those it had before. If its key is or will be parked, it keeps its place in the key's order.
 -- An id that is scheduled already, which only foreign hands bring about, is told apart: neither replaces the other.
-local function as_scheduled(bodies, entry, fields, deliveries)
+local function as_scheduled(bodies, entry, fields, deliveries, parking)
   local id, key, due, published, packed = entry, nil, string.match(entry, '^%d+'), nil, {}
+  local place = place_of(entry, fields)
   for i = 1, #fields, 2 do
     local name, value = fields[i], fields[i + 1]
     if name == 'id' then id = value
@@ -152,7 +171,7 @@ local function as_scheduled(bodies, entry, fields, deliveries)
     elseif name == 'published' then published = value
     elseif name == 'deliveries' then
       if deliveries == '' then deliveries = value end
-    else
+    elseif name ~= 'place' then
       if name == 'key' then key = value end
       packed[#packed + 1] = name
       packed[#packed + 1] = value
@@ -160,13 +179,35 @@ local function as_scheduled(bodies, entry, fields, deliveries)
   end
   if deliveries == '' then deliveries = '0' end
   for _, value in ipairs({'published', published or due, 'deliveries', deliveries}) do packed[#packed + 1] = value end
+  if parking then
+    packed[#packed + 1] = 'place'
+    packed[#packed + 1] = place
+  end
   if redis.call('HEXISTS', bodies, id) == 1 then id = id .. '~' .. entry end
-  return id, key, cjson.encode(packed)
+  return id, key, cjson.encode(packed), place
 end
 
--- Lets the messages of a key go on, if it is this message that they wait for.
-local function unpark(parked, key, id)
-  if key and redis.call('HGET', parked, key) == id then redis.call('HDEL', parked, key) end
+-- Lets the messages of a key go on, if it is this message that they wait for; with the last one that waited, its place
+-- given, the mark goes.
+local function unpark(parked, key, id, place)
+  if not key then return end
+  local last, due, blocker = mark_of(parked, key)
+  if not last then return end
+  if blocker == id then blocker = '' end
+  if blocker == '' and (last == '0-0' or place and not is_before(place, last)) then
+    redis.call('HDEL', parked, key)
+  else
+    mark(parked, key, last, due, blocker)
+  end
+end
+
+-- Forgets the id of a message that is cancelled: it may be published anew. A key that is parked for it goes on.
+local function forget(recent, parked, id, packed)
+  redis.call('ZREM', recent, 'i:' .. id)
+  if not packed or redis.call('EXISTS', parked) == 0 then return end
+  local readable, fields = pcall(cjson.decode, string.sub(packed, 13))
+  local key = readable and type(fields) == 'table' and field(fields, 'key')
+  if type(key) == 'string' then unpark(parked, key, id, place_of(nil, fields)) end
 end
 
 -- Moves a pending message to the dead stream, with its fields, of which a bounded number is kept.
@@ -174,7 +215,7 @@ end
 local function bury(stream, group, dead, parked, entry, deliveries, reason, error)
   local found = redis.call('XRANGE', stream, entry, entry)[1]
   if found then
-    local ours = {entry = true, deliveries = true, reason = true, error = true}
+    local ours = {entry = true, deliveries = true, reason = true, error = true, place = true}
     local fields, id, key = {}, entry, nil
     for i = 1, math.min(#found[2], MAX_VALUES), 2 do
       local name, value = found[2][i], found[2][i + 1]
@@ -186,7 +227,7 @@ local function bury(stream, group, dead, parked, entry, deliveries, reason, erro
     end
     redis.call('XADD', dead, '*', 'entry', entry, 'deliveries', deliveries, 'reason', reason, 'error', error,
       unpack(fields))
-    unpark(parked, key, id)
+    unpark(parked, key, id, place_of(entry, found[2]))
   end
   redis.call('XACK', stream, group, entry)
   redis.call('XDEL', stream, entry)

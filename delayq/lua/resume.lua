@@ -3,7 +3,7 @@
 -- KEYS[1] halted  HASH   the entry that the lane stopped at, and why
 -- KEYS[2] stream  STREAM ready and pending messages
 -- KEYS[3] dead    STREAM dead letters
--- KEYS[4] parked  HASH   keys that wait, to the id of the message they wait for
+-- KEYS[4] parked  HASH   keys that wait, to what they wait for
 -- KEYS[5] vacancy STREAM rung so that the active consumer looks at once
 -- ARGV[1] group string
 -- ARGV[2] skip  integer 1 to make a dead letter of the message

@@ -6,7 +6,7 @@
 -- KEYS[4] bodies   HASH   their fields
 -- KEYS[5] arrival  STRING last arrival number
 -- KEYS[6] bell     STREAM rung at a new earliest due time
--- KEYS[7] parked   HASH   keys that wait, to the id of the message they wait for
+-- KEYS[7] parked   HASH   keys that wait, to what they wait for
 -- ARGV[1] epoch      string  of the holder
 -- ARGV[2] group      string
 -- ARGV[3] now        integer ms, or '' for the server's time
@@ -29,11 +29,16 @@ if not found then
   redis.call('XACK', stream, group, entry)
   return 0
 end
-local id, key, packed = as_scheduled(bodies, entry, found[2], ARGV[6])
+local park = ARGV[7] == '1'
+local id, key, packed, place = as_scheduled(bodies, entry, found[2], ARGV[6], park)
 local due = now_ms(ARGV[3]) + tonumber(ARGV[5])
 local first = earliest_due(schedule)
 schedule_message(schedule, bodies, arrival, id, int(due), packed)
-if key and ARGV[7] == '1' then redis.call('HSET', parked, key, id) end
+if key and park then
+  local last, until_ms = mark_of(parked, key)
+  if not last or not is_before(place, last) then last = '0-0' end
+  mark(parked, key, last, math.max(due, tonumber(until_ms or 0)), id)
+end
 redis.call('XACK', stream, group, entry)
 redis.call('XDEL', stream, entry)
 if not first or due < first then ring(bell) end

@@ -1,0 +1,229 @@
+"""The outbox: concurrent publishes share calls; none waits, is lost, or is doubled by that."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+import pytest
+
+from delayq import BacklogFull, Queue, Server, ServerUnreachable
+from delayq.clock import Clock
+from delayq.message import Outgoing, Receipt
+from delayq.outbox import Answer, Outbox
+from delayq.schedule import Schedule
+from tests.conftest import KEYS, Client, MakeQueue
+from tests.servers import RealServer
+from tests.state import messages
+
+
+class Gate:
+    """A `send` that tells what it was given, and waits until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+        self.open = anyio.Event()
+
+    async def send(self, batch: Sequence[Outgoing]) -> list[Answer]:
+        self.calls.append([message.id for message in batch])
+        await self.open.wait()
+        return [Receipt(message.id, 0, duplicate=False) for message in batch]
+
+
+def outgoing(name: str) -> Outgoing:
+    return Outgoing(name, "", "+0", ["body", "1"])
+
+
+async def scripts_run(client: Client) -> int:
+    stats = await client.info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval"))
+
+
+async def test_concurrent_publishes_share_calls_and_each_task_keeps_its_order(
+    client: Client, queue: Queue
+) -> None:
+    await queue.publish("first")
+    before = await scripts_run(client)
+
+    async def publish(task: int) -> None:
+        for number in range(10):
+            await queue.publish([task, number])
+
+    async with anyio.create_task_group() as publishing:
+        for task in range(100):
+            publishing.start_soon(publish, task)
+    assert await scripts_run(client) - before <= 40, "a thousand publishes"
+    bodies = [fields["body"] for _, fields in await client.xrange(KEYS.stream)][1:]
+    for task in range(100):
+        mine = [body for body in bodies if body.startswith(f"[{task},")]
+        assert mine == [f"[{task},{number}]" for number in range(10)]
+
+
+async def test_a_lone_publish_is_sent_at_once() -> None:
+    gate = Gate()
+    gate.open.set()
+    outbox = Outbox(gate.send)
+    for name in "abc":
+        await outbox.post(outgoing(name))
+    assert gate.calls == [["a"], ["b"], ["c"]]
+
+
+@pytest.mark.parametrize("cancelled", ["a", "b", "ab", "bc", "abcd"])
+async def test_a_publisher_that_is_cancelled_holds_up_no_other(cancelled: str) -> None:
+    gate, scopes, done = Gate(), dict[str, anyio.CancelScope](), set[str]()
+    outbox = Outbox(gate.send)
+
+    async def post(name: str) -> None:
+        with anyio.CancelScope() as scopes[name]:
+            await outbox.post(outgoing(name))
+            done.add(name)
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as posting:
+            for name in "abcd":
+                posting.start_soon(post, name)
+            await anyio.wait_all_tasks_blocked()
+            for name in cancelled:
+                scopes[name].cancel()
+            await anyio.wait_all_tasks_blocked()
+            gate.open.set()
+    assert done == set("abcd") - set(cancelled)
+    await outbox.post(outgoing("later"))
+    assert gate.calls[-1] == ["later"]
+
+
+async def test_a_leader_cancelled_in_flight_leaves_its_followers_sent_once(
+    client: Client, queue: Queue
+) -> None:
+    receipts: list[Receipt] = []
+    leading = anyio.CancelScope()
+
+    async def lead() -> None:
+        with leading:
+            await queue.publish(0, id="leader")
+
+    async def follow(number: int) -> None:
+        receipts.append(await queue.publish(number, id=f"follower-{number}"))
+
+    await queue.publish("warm")
+    await client.client_pause(300)
+    async with anyio.create_task_group() as publishing:
+        publishing.start_soon(lead)
+        await anyio.wait_all_tasks_blocked()
+        for number in range(20):
+            publishing.start_soon(follow, number)
+        await anyio.wait_all_tasks_blocked()
+        leading.cancel()
+    ids = (await messages(client))["ready"]
+    assert len(ids) == len(set(ids))
+    assert {f"follower-{number}" for number in range(20)} <= set(ids)
+    assert len(receipts) == 20
+
+
+async def test_publishes_outlast_a_server_that_comes_back_within_their_patience() -> None:
+    real = RealServer("--appendonly", "yes", "--appendfsync", "always")
+    await real.start()
+    async with Server(real.url).client() as client:
+        queue = Queue(lambda: client, KEYS, patience_s=20)
+        await queue.publish(-1)
+        real.kill()
+        async with anyio.create_task_group() as publishing:
+            for number in range(50):
+                publishing.start_soon(queue.publish, number)
+            await anyio.wait_all_tasks_blocked()
+            await real.start()
+        assert await client.xlen(KEYS.stream) == 51
+        hasty = queue.bound_to(client, patience_s=0.1)
+        real.kill()
+        failures: list[ServerUnreachable] = []
+
+        async def fail() -> None:
+            with pytest.raises(ServerUnreachable) as told:
+                await hasty.publish(1)
+            failures.append(told.value)
+
+        async with anyio.create_task_group() as publishing:
+            for _ in range(5):
+                publishing.start_soon(fail)
+        assert len({id(error) for error in failures}) == 5, "each has an error of its own"
+    real.close()
+
+
+async def outcomes(*calls: Callable[[], Awaitable[Any]]) -> list[Any]:
+    found: list[Any] = [None] * len(calls)
+
+    async def call(at: int) -> None:
+        try:
+            found[at] = await calls[at]()
+        except BacklogFull as error:
+            found[at] = error
+
+    async with anyio.create_task_group() as calling:
+        for at in range(len(calls)):
+            calling.start_soon(call, at)
+    return found
+
+
+async def test_a_full_backlog_refuses_some_of_a_shared_call_and_not_the_others(
+    client: Client, make_queue: MakeQueue
+) -> None:
+    queue = make_queue(max_backlog=5)
+    found = await outcomes(*(lambda n=n: queue.publish(n) for n in range(12)))
+    assert [isinstance(answer, BacklogFull) for answer in found] == [False] * 5 + [True] * 7
+    assert await client.xlen(KEYS.stream) == 5
+
+
+async def test_publish_many_is_all_or_nothing_for_each_call(
+    client: Client, make_queue: MakeQueue
+) -> None:
+    queue = make_queue(max_backlog=300)
+    with pytest.raises(BacklogFull, match="256 of 400 were accepted"):
+        await queue.publish_many(range(400))
+    assert await client.xlen(KEYS.stream) == 256
+    with pytest.raises(BacklogFull, match="0 of 45 were accepted"):
+        await queue.publish_many(range(45))
+    assert len(await queue.publish_many(range(44))) == 44
+    assert await client.xlen(KEYS.stream) == 300
+
+
+class Wound(Clock):
+    """A clock that the test winds."""
+
+    at_ms = 10**12
+
+    def now_ms(self) -> int:
+        return self.at_ms
+
+
+async def test_a_dedup_id_makes_one_message_of_many_until_its_window_is_over(
+    client: Client, make_queue: MakeQueue
+) -> None:
+    clock = Wound()
+    queue = make_queue(clock=clock, dedup_window_s=60)
+    in_one_call = [queue.message(n, dedup_id="same") for n in range(3)]
+    first, *others = await queue.publish_many(in_one_call)
+    assert not first.duplicate
+    assert {(other.id, other.duplicate) for other in others} == {(first.id, True)}
+    clock.at_ms += 59_999
+    assert (await queue.publish(4, dedup_id="same")).id == first.id
+    clock.at_ms += 1
+    assert not (await queue.publish(5, dedup_id="same")).duplicate
+    assert await client.xlen(KEYS.stream) == 2
+
+
+async def test_a_hundred_thousand_messages_of_one_millisecond_come_in_their_order(
+    client: Client, queue: Queue
+) -> None:
+    at = datetime(2040, 1, 1, tzinfo=UTC)
+    for start in range(0, 100_000, 20_000):
+        numbers = range(start, start + 20_000)
+        await queue.publish_many([queue.message(n, deliver_at=at) for n in numbers])
+    schedule = Schedule(queue)
+    wait_s: float | None = 0.0
+    while wait_s is not None:
+        _, wait_s = await schedule.promote(now_ms=10**14)
+    seen, last = 0, "-"
+    while entries := await client.xrange(KEYS.stream, last, "+", 10_000):
+        assert [int(f["body"]) for _, f in entries] == list(range(seen, seen + len(entries)))
+        seen, last = seen + len(entries), f"({entries[-1][0]}"
+    assert seen == 100_000

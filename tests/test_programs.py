@@ -1,0 +1,134 @@
+"""delayq inside programs that exist: a web application, and plain asyncio."""
+
+import asyncio
+import importlib
+import time
+from types import ModuleType
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from delayq import App, Context, NotOpen, Server, ServerError, ServerUnreachable
+from tests.conftest import Client
+from tests.servers import RealServer
+
+
+@pytest.fixture
+def sample(server: Server, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setenv("DELAYQ_REDIS_URL", server.url)
+    module = importlib.import_module("tests.sample.web")
+    return importlib.reload(module)
+
+
+async def test_a_web_application_publishes_and_handles(client: Client, sample: ModuleType) -> None:
+    web: FastAPI = sample.web
+    transport = httpx.ASGITransport(web)
+    async with (
+        web.router.lifespan_context(web),
+        httpx.AsyncClient(transport=transport, base_url="http://shop") as browser,
+    ):
+        began = time.monotonic()
+        late = await browser.post("/reminders?delay_s=0.3", json={"text": "later"})
+        now = await browser.post("/reminders", json={"text": "now"})
+        wrong = await browser.post("/reminders", json={"other": 1})
+        assert (late.status_code, now.status_code, wrong.status_code) == (202, 202, 422)
+        assert late.json()["id"] != now.json()["id"]
+        with anyio.fail_after(10):
+            while len(sample.handled) < 2:
+                await anyio.lowlevel.checkpoint()
+        assert time.monotonic() - began >= 0.3
+    assert sample.handled == ["now", "later"]
+    assert await client.xlen("web:{reminders:0}:stream") == 0
+
+
+def test_a_plain_program_opens_its_app_twice(real_server: RealServer) -> None:
+    app = App(redis_url=real_server.url, namespace="plain")
+    jobs = app.queue("jobs", int)
+    handled: list[int] = []
+    more = asyncio.Event()
+
+    @jobs.handler()
+    async def handle(job: int, _context: Context) -> None:
+        handled.append(job)
+        more.set()
+
+    async def publish(first: int) -> None:
+        for number in range(first, first + 50):
+            await jobs.publish(number)
+
+    async def main() -> None:
+        for opening in range(2):
+            with pytest.raises(NotOpen):
+                await jobs.publish(1)
+            with pytest.raises(NotOpen):
+                await app.start()
+            async with app:
+                await app.start()
+                starts = (opening * 100, opening * 100 + 50)
+                await asyncio.gather(*(publish(start) for start in starts))
+                with pytest.raises(NotOpen, match="open already"):
+                    await app.__aenter__()
+                while len(handled) < 100 * (opening + 1):
+                    more.clear()
+                    await more.wait()
+        assert sorted(handled) == list(range(200))
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_an_app_serves_one_event_loop_after_the_other(real_server: RealServer) -> None:
+    app = App(redis_url=real_server.url, namespace="loops")
+    jobs = app.queue("jobs", int)
+
+    async def main() -> str:
+        async with app:
+            return (await jobs.publish(1)).id
+
+    assert asyncio.run(main()) != asyncio.run(main())
+
+
+async def test_an_app_whose_server_is_away_at_the_start_says_so() -> None:
+    real = RealServer("--appendonly", "no")
+    app = App(redis_url=real.url)
+    app.queue("jobs")
+    async with app:
+        with pytest.raises(ServerUnreachable):
+            await app.start()
+    real.close()
+
+
+async def test_an_app_that_only_publishes_waits_for_a_server_that_comes() -> None:
+    real = RealServer("--appendonly", "no")
+    app = App(redis_url=real.url)
+    jobs = app.queue("jobs")
+    answers: list[Any] = []
+
+    async def publish() -> None:
+        answers.append(await jobs.publish(1))
+
+    async with app, anyio.create_task_group() as publishing:
+        publishing.start_soon(publish)
+        await anyio.wait_all_tasks_blocked()
+        await real.start()
+    assert not answers[0].duplicate
+    real.close()
+
+
+async def test_an_error_in_the_body_ends_what_was_started(server: Server, client: Client) -> None:
+    app = App(redis_url=server.url, namespace="failing")
+    jobs = app.queue("jobs")
+
+    @jobs.handler()
+    async def handle(_job: Any, _context: Context) -> None:
+        raise NotImplementedError
+
+    with pytest.raises(ServerError, match="mine"):
+        async with app:
+            await app.start()
+            raise ServerError("mine")
+    with anyio.fail_after(5):
+        while len(await client.client_list()) > 2:
+            await anyio.lowlevel.checkpoint()
