@@ -88,8 +88,10 @@ class Ordered(Service):
         return in_order(self.work.on_failure, outcome) if outcome else None
 
     async def _part_with(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Settle a message that leaves our hands."""
+        """Settle a message that leaves our hands, after those before it."""
         message = delivery.message
+        if outcome or self._parking.knows(message):
+            await self._flush()
         match outcome:
             case Park():
                 await self._retry(delivery, outcome)
