@@ -3,6 +3,7 @@
 import json
 from typing import Any, Generic
 
+import pydantic_core
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 from typing_extensions import TypeVar
@@ -45,7 +46,7 @@ class Codec(Generic[B]):
         """
         try:
             if self._adapter is None:
-                body: B = json.loads(text)
+                body: B = self._any(text)
                 return body
             return self._adapter.validate_json(text)
         except ValidationError as error:
@@ -53,14 +54,16 @@ class Codec(Generic[B]):
         except (ValueError, RecursionError) as error:
             raise MalformedEntry(f"body: {error}") from error
 
+    @staticmethod
+    def _any(text: str) -> Any:
+        try:
+            return pydantic_core.from_json(text)
+        except ValueError:  # also what only the standard library reads, such as very deep nesting
+            return json.loads(text)
 
-def to_json(value: object) -> str:
-    """Write any JSON value, as short as can be.
 
-    :raises ValueError: if it is none
-    :raises TypeError: if it is none
-    """
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+"""Writes any JSON value, as short as can be; raises ValueError or TypeError if it is none."""
 
 
 def said(error: ValidationError) -> str:

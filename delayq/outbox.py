@@ -1,17 +1,17 @@
 """The outbox: concurrent publishes share a script call, and a lone one waits for none.
 
 Whoever finds nobody sending, sends: itself, and all who came meanwhile. Whoever finds somebody
-sending waits for that call's end, and then one of those that wait sends for all of them.
+sending waits for that call's end, and then one of those that wait sends for all of them. A call
+that is cut off, because its sender was cancelled, is made again, the same, by one of the others.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-
-import anyio
+from dataclasses import dataclass
 
 from delayq.errors import DelayqError
-from delayq.message import Outgoing, Receipt
+from delayq.message import Outgoing, Receipt, new_id
 
 MAX_MESSAGES = 256
 """Messages sent by one script at most: a few ms of the server's time."""
@@ -19,7 +19,8 @@ MAX_BYTES = 4_000_000
 """Bytes sent by one script, beyond which no message is added."""
 
 Answer = Receipt | DelayqError
-Send = Callable[[Sequence[Outgoing]], Awaitable[list[Answer]]]
+Send = Callable[[Sequence[Outgoing], str], Awaitable[list[Answer]]]
+"""Sends messages by one call, under an id of that call."""
 
 
 def batches(messages: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
@@ -31,19 +32,26 @@ def batches(messages: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
             yield batch
             batch, size = [], 0
         batch.append(message)
-        size += message.size
+        size += message.length
     if batch:
         yield batch
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Slot:
     message: Outgoing
+    turn: "asyncio.Future[None]"
+    """Done when it was answered, or when it is its turn to send. Not an `anyio.Event`: there is one
+    for each publish, and a future is made in a sixth of the time."""
     answer: Answer | None = None
-    turn: anyio.Event = field(default_factory=anyio.Event)
-    """Set when it was answered, or when it is its turn to send."""
     gone: bool = False
     """Whoever posted it waits no more."""
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    id: str
+    slots: list[_Slot]
 
 
 class Outbox:
@@ -52,64 +60,72 @@ class Outbox:
     def __init__(self, send: Send) -> None:
         self._send = send
         self._waiting: deque[_Slot] = deque()
-        self._sending = False
+        self._cut: _Call | None = None
+        """A call whose answer nobody heard."""
+        self._leader: _Slot | None = None
 
     async def post(self, message: Outgoing) -> Receipt:
         """Send a message, and return its receipt.
 
         :raises DelayqError: what `send` answered for it, or raised
         """
-        slot = _Slot(message)
+        slot = _Slot(message, asyncio.get_running_loop().create_future())
         self._waiting.append(slot)
         try:
-            if self._sending:
-                await slot.turn.wait()
+            if self._leader is None:
+                self._leader = slot
+            else:
+                await slot.turn
             if slot.answer is None:
-                await self._flush(slot)
+                await self._lead()
         except BaseException:
             self._withdraw(slot)
             raise
         if isinstance(slot.answer, Receipt):
             return slot.answer
-        assert slot.answer is not None  # noqa: S101 - a flush answers its own slot
+        assert slot.answer is not None  # noqa: S101 - whoever leads is in the call
         raise slot.answer
 
-    async def _flush(self, own: _Slot) -> None:
-        """Send `own` and those that wait, as far as one call takes them."""
-        self._sending = True
-        batch = [own, *self._take(own)]
+    async def _lead(self) -> None:
+        """Make one call, for oneself and others: the one that was cut off, or the next."""
+        call, self._cut = self._cut or _Call(new_id(), self._take()), None
         try:
-            answers: Sequence[Answer] = await self._send([slot.message for slot in batch])
+            answers = await self._send([slot.message for slot in call.slots], call.id)
         except DelayqError as error:
-            answers = [type(error)(*error.args) for _ in batch]
+            answers = [type(error)(*error.args) for _ in call.slots]
         except BaseException:
-            # Cut off: whether it was carried out is not known. Ids make a second try safe.
-            self._waiting.extendleft(slot for slot in reversed(batch[1:]) if not slot.gone)
+            self._cut = call
             raise
-        finally:
-            self._pass_on()
-        for slot, answer in zip(batch, answers, strict=True):
+        for slot, answer in zip(call.slots, answers, strict=True):
             slot.answer = answer
-            slot.turn.set()
+            _wake(slot)
+        self._pass_on()
 
-    def _take(self, own: _Slot) -> list[_Slot]:
-        self._waiting.remove(own)
-        taken: list[_Slot] = []
-        size = own.message.size
-        while self._waiting and len(taken) < MAX_MESSAGES - 1 and size < MAX_BYTES:
+    def _take(self) -> list[_Slot]:
+        taken = [self._waiting.popleft()]
+        size = taken[0].message.length
+        while self._waiting and len(taken) < MAX_MESSAGES and size < MAX_BYTES:
             taken.append(self._waiting.popleft())
-            size += taken[-1].message.size
+            size += taken[-1].message.length
         return taken
 
     def _pass_on(self) -> None:
-        """Have the first of those that wait send next."""
-        self._sending = bool(self._waiting)
-        if self._waiting:
-            self._waiting[0].turn.set()
+        """Have one of those that wait send next, if there are any."""
+        if self._cut and all(slot.gone for slot in self._cut.slots):
+            self._cut = None
+        candidates = self._cut.slots if self._cut else self._waiting
+        self._leader = next((slot for slot in candidates if not slot.gone), None)
+        if self._leader:
+            _wake(self._leader)
 
     def _withdraw(self, slot: _Slot) -> None:
         slot.gone = True
         if slot in self._waiting:
             self._waiting.remove(slot)
-            if slot.turn.is_set():
-                self._pass_on()
+        if slot is self._leader:
+            self._pass_on()
+
+
+def _wake(slot: _Slot) -> None:
+    if not slot.turn.done():
+        slot.turn.set_result(None)

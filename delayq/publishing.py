@@ -36,32 +36,39 @@ class Terms:
 
 
 async def publish(
-    client: Redis, keys: LaneKeys, terms: Terms, messages: Sequence[Outgoing]
+    client: Redis, keys: LaneKeys, terms: Terms, messages: Sequence[Outgoing], call: str
 ) -> list[Answer]:
     """Publish messages by one script.
 
+    :param call: an id of this call; made again with the same one, it adds nothing
     :return: for each message its receipt, or why it was refused
     :raises ServerError: if the server did not answer, or refused
     """
     k, limit = keys, terms.max_backlog
     args: list[object] = [
         "" if terms.now_ms is None else terms.now_ms,
+        call,
         terms.promote,
         DEDUP_WINDOW_MS,
         terms.dedup_window_ms,
         limit or 0,
         int(terms.whole),
     ]
+    # Which of them a full queue had room for is known, if the call is made again, by their ids.
+    told = "i" if limit else ""
     for message in messages:
-        args += message.args
+        args += (message.id, message.told or told, message.when, message.size, *message.fields)
     touched = [k.stream, k.schedule, k.bodies, k.arrival, k.dead, k.bell, k.recent, k.dedup]
-    answers = await scripts.run(client, "publish", touched, args)
-    return [
-        BacklogFull(f"{k.queue}: the backlog is at its limit of {limit} messages")
-        if status == 2
-        else Receipt(message_id, int(due_ms), bool(status))
-        for message_id, due_ms, status in zip(*[iter(answers)] * 3, strict=True)
-    ]
+    now, *others = await scripts.run(client, "publish", touched, args)
+    now_ms = int(now)
+    answers: list[Answer] = [Receipt(m.id, m.due_ms(now_ms), duplicate=False) for m in messages]
+    for place, message_id, due_ms, status in zip(*[iter(others)] * 4, strict=True):
+        answers[place - 1] = (
+            BacklogFull(f"{k.queue}: the backlog is at its limit of {limit} messages")
+            if status == 2
+            else Receipt(message_id, int(due_ms), duplicate=True)
+        )
+    return answers
 
 
 async def patiently(call: Callable[[], Awaitable[Any]], patience_s: float, role: str) -> Any:

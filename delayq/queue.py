@@ -16,7 +16,16 @@ from delayq.clock import SERVER_CLOCK, Clock
 from delayq.dead import DeadLetters
 from delayq.errors import DelayqError, ServerError
 from delayq.keys import LaneKeys, registry
-from delayq.message import Message, Options, Outgoing, Receipt, outgoing, when
+from delayq.message import (
+    Message,
+    Options,
+    Outgoing,
+    Receipt,
+    new_id,
+    new_ids,
+    outgoing,
+    when,
+)
 from delayq.outbox import Answer, Outbox, batches
 from delayq.publishing import PROMOTE_LIMIT, Terms, patiently, publish
 from delayq.record import Page, Record, State
@@ -135,16 +144,22 @@ class Queue(Generic[B]):
             the calls before were accepted
         :raises ServerError: as for `publish`
         """
-        every = [m if isinstance(m, Outgoing) else self.message(m) for m in messages]
+        given, encode = list(messages), self.codec.encode
+        every = [
+            m if isinstance(m, Outgoing) else outgoing(encode(m), {}, own_id)
+            for m, own_id in zip(given, new_ids(len(given)), strict=True)
+        ]
         receipts: Receipts = []
         for batch in batches(every):
-            for answer in await self._send(batch, whole=True):
+            for answer in await self._send(batch, new_id(), whole=True):
                 if isinstance(answer, DelayqError):
                     raise type(answer)(f"{answer}; {len(receipts)} of {len(every)} were accepted")
                 receipts.append(answer)
         return receipts
 
-    async def _send(self, messages: Sequence[Outgoing], *, whole: bool = False) -> Answers:
+    async def _send(
+        self, messages: Sequence[Outgoing], call: str, *, whole: bool = False
+    ) -> Answers:
         terms = Terms(
             self.clock.now_ms(),
             -1 if not self.past_due else 0 if self.on_due else PROMOTE_LIMIT,
@@ -153,7 +168,9 @@ class Queue(Generic[B]):
             whole,
         )
         answers: Answers = await patiently(
-            lambda: publish(self.client, self.keys, terms, messages), self.patience_s, self.name
+            lambda: publish(self.client, self.keys, terms, messages, call),
+            self.patience_s,
+            self.name,
         )
         await self._once_registered()
         return answers

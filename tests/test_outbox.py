@@ -24,14 +24,14 @@ class Gate:
         self.calls: list[list[str]] = []
         self.open = anyio.Event()
 
-    async def send(self, batch: Sequence[Outgoing]) -> list[Answer]:
+    async def send(self, batch: Sequence[Outgoing], _call: str) -> list[Answer]:
         self.calls.append([message.id for message in batch])
         await self.open.wait()
         return [Receipt(message.id, 0, duplicate=False) for message in batch]
 
 
 def outgoing(name: str) -> Outgoing:
-    return Outgoing(name, "", "+0", ["body", "1"])
+    return Outgoing(name, "", "+0", 2, ["body", "1"])
 
 
 async def scripts_run(client: Client) -> int:

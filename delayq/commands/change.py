@@ -46,7 +46,7 @@ async def run_publish(settings: PublishSettings, stdin: Any) -> Answer:
         )
     was = "was there already" if receipt.duplicate else "accepted"
     said = f"{printable(receipt.id)} {was}, due {moment(receipt.due_ms)}"
-    return Answer(said, asdict(receipt))
+    return Answer(said, receipt._asdict())
 
 
 async def run_cancel(settings: CancelSettings) -> Answer:

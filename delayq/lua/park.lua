@@ -45,7 +45,7 @@ local due = math.max(now, tonumber(waits_until or 0), tonumber(until_ms))
 if is_before(last, place) then last = place end
 mark(parked, key, last, due, blocker)
 local first = earliest_due(schedule)
-schedule_message(schedule, bodies, arrival, id, int(due), packed)
+schedule_messages(schedule, bodies, arrival, {id, int(due), packed})
 redis.call('XACK', stream, group, entry)
 redis.call('XDEL', stream, entry)
 if not first or due < first then ring(bell) end

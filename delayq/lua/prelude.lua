@@ -51,6 +51,22 @@ local function acknowledge(stream, group, ids)
   return acked
 end
 
+-- Takes back deliveries of pending messages: they stay pending for `consumer`, delivered `deliveries` times.
+local function uncount(stream, group, consumer, deliveries, ids)
+  if #ids == 0 then return end
+  local command = {'XCLAIM', stream, group, consumer, 0, unpack(ids)}
+  for _, word in ipairs({'RETRYCOUNT', deliveries, 'JUSTID'}) do command[#command + 1] = word end
+  redis.call(unpack(command))
+end
+
+-- How often a message was delivered before it came to the stream: its last field but for its place.
+local function earlier_deliveries(fields)
+  for i = #fields - 1, #fields - 3, -2 do
+    if fields[i] == 'deliveries' then return tonumber(fields[i + 1]) or 0 end
+  end
+  return 0
+end
+
 -- Rings a bell: whoever waits on it looks again. It fades after a minute, so that no key is left behind.
 local function ring(bell)
   redis.call('XADD', bell, 'MAXLEN', 1, '*', 'rung', '1')
@@ -62,11 +78,22 @@ local function earliest_due(schedule)
   return tonumber(first[2])
 end
 
--- The member of the schedule: a fixed-width arrival number and the id, so that equal due times sort by arrival.
-local function schedule_message(schedule, bodies, arrival, id, due, packed)
-  local number = string.format('%012x', redis.call('INCR', arrival))
-  redis.call('HSET', bodies, id, number .. packed)
-  redis.call('ZADD', schedule, due, number .. id)
+-- Takes id, due, packed, id, due, packed …, 256 messages at most. The member of the schedule is a fixed-width arrival
+-- number and the id, so that equal due times sort by arrival.
+local function schedule_messages(schedule, bodies, arrival, messages)
+  if #messages == 0 then return end
+  local number = redis.call('INCRBY', arrival, #messages / 3) - #messages / 3
+  local fields, members = {}, {}
+  for i = 1, #messages, 3 do
+    number = number + 1
+    local arrived = string.format('%012x', number)
+    fields[#fields + 1] = messages[i]
+    fields[#fields + 1] = arrived .. messages[i + 2]
+    members[#members + 1] = messages[i + 1]
+    members[#members + 1] = arrived .. messages[i]
+  end
+  redis.call('HSET', bodies, unpack(fields))
+  redis.call('ZADD', schedule, unpack(members))
 end
 
 -- Takes members out of the schedule, after they were added elsewhere: a fault leaves a duplicate, not a loss.

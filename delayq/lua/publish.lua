@@ -1,4 +1,5 @@
--- Accepts messages: to the stream if due now, else to the schedule. An id or dedup id seen before is one message.
+-- Accepts messages: to the stream if due now, else to the schedule. An id or dedup id seen before is one message, and
+-- so is a message of a call that is made again.
 --
 -- Older due messages are promoted first, so that a publish due now does not overtake them; where more are due
 -- than `promote`, the new one waits behind them in the schedule.
@@ -9,16 +10,19 @@
 -- KEYS[4] arrival  STRING last arrival number
 -- KEYS[5] dead     STREAM dead letters
 -- KEYS[6] bell     STREAM rung at a new earliest due time
--- KEYS[7] recent   ZSET   ids and dedup ids published lately
+-- KEYS[7] recent   ZSET   calls, and ids and dedup ids told, of late
 -- KEYS[8] dedup    HASH   dedup id to due ms and id of its first message
 -- ARGV[1] now     integer ms, or '' for the server's time
--- ARGV[2] promote integer messages to promote first; 0: none, and go past them; -1: none, and wait behind them
--- ARGV[3] window  integer ms in which a repeated id is known
--- ARGV[4] dedup_window integer ms in which a repeated dedup id is known
--- ARGV[5] backlog integer messages ready, pending and scheduled at most, 0 for no limit
--- ARGV[6] whole   integer 1: all of these messages or none; 0: as many as the backlog has room for
--- ARGV[7…] per message: id, dedup id or '', due ('+ms' from now, or absolute ms), count of fields, name, value …
--- Returns per message: id, due ms, and 0 accepted, 1 it was there already, 2 the backlog is full
+-- ARGV[2] call    string  an id of this call: made again, it has the same
+-- ARGV[3] promote integer messages to promote first; 0: none, and go past them; -1: none, and wait behind them
+-- ARGV[4] window  integer ms in which a call, and a repeated id, is known
+-- ARGV[5] dedup_window integer ms in which a repeated dedup id is known
+-- ARGV[6] backlog integer messages ready, pending and scheduled at most, 0 for no limit
+-- ARGV[7] whole   integer 1: all of these messages or none; 0: as many as the backlog has room for
+-- ARGV[8…] per message: id; what is known of it elsewhere: '' nothing, 'i' its id, 'd…' a dedup id as well; due ('+ms'
+--          from now, or absolute ms); count of fields; name, value …, or with a count of 0: these packed, but for the ']'
+-- Returns now, then per message that was not accepted as told: its place from 1, id, due ms, and 1 it was there
+--         already, 2 the backlog is full
 -- Cost: O(log n) a message, and `promote` moves
 
 local stream, schedule, bodies, arrival = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -27,12 +31,19 @@ local refusal = wrong_type(stream, 'stream', schedule, 'zset', bodies, 'hash', a
   dead, 'stream', bell, 'stream', recent, 'zset', dedup, 'hash')
 if refusal then return refusal end
 
-local now, promote = now_ms(ARGV[1]), tonumber(ARGV[2])
-local window, dedup_window = tonumber(ARGV[3]), tonumber(ARGV[4])
-local backlog, whole = tonumber(ARGV[5]), ARGV[6] == '1'
+local now, call, promote = now_ms(ARGV[1]), 'c:' .. ARGV[2], tonumber(ARGV[3])
+local window, dedup_window = tonumber(ARGV[4]), tonumber(ARGV[5])
+local backlog, whole = tonumber(ARGV[6]), ARGV[7] == '1'
+
+-- What nobody but the caller knows was accepted by the call's first try, if there was one.
+local known_until = redis.call('ZSCORE', recent, call)
+local again = known_until and tonumber(known_until) > now
+if again then now = known_until - window end
+
 if promote > 0 then promote_due(stream, schedule, bodies, arrival, dead, now, promote) end
 local first = earliest_due(schedule)
 local overtaking = promote ~= 0 and first and first <= now
+local tells_due = ARGV[1] ~= '' -- else it is the time in the entry's id
 
 -- Of a message that is there already: its id and due ms; else nothing.
 local function known(id, dedup_id)
@@ -46,29 +57,46 @@ local function known(id, dedup_id)
   if until_ms then return id, until_ms - window end
 end
 
-local function accept(id, dedup_id, due, from, to)
+local function remember(id, dedup_id, due)
   if due - now < window then redis.call('ZADD', recent, int(due + window), 'i:' .. id) end
   if dedup_id ~= '' then
     redis.call('ZADD', recent, int(now + dedup_window), 'd:' .. dedup_id)
     redis.call('HSET', dedup, dedup_id, int(due) .. ' ' .. id)
   end
+end
+
+local published = ',"published","' .. int(now) .. '"]'
+local waiting = {} -- id, due, packed of messages to be scheduled together
+
+local function accept(id, due, count, from)
+  local to = from + math.max(1, count) - 1
   if due > now or overtaking then
-    local packed = {unpack(ARGV, from, to)}
-    packed[#packed + 1] = 'published'
-    packed[#packed + 1] = int(now)
-    schedule_message(schedule, bodies, arrival, id, int(due), cjson.encode(packed))
-  else
+    local packed = count == 0 and ARGV[from] or string.sub(cjson.encode({unpack(ARGV, from, to)}), 1, -2)
+    for _, value in ipairs({id, int(due), packed .. published}) do waiting[#waiting + 1] = value end
+  elseif count == 0 then
+    redis.call('XADD', stream, '*', 'id', id, 'due', int(due), unpack(cjson.decode(ARGV[from] .. ']')))
+  elseif tells_due then
     redis.call('XADD', stream, '*', 'id', id, 'due', int(due), unpack(ARGV, from, to))
+  else
+    redis.call('XADD', stream, '*', 'id', id, unpack(ARGV, from, to))
   end
 end
 
--- Calls `act` for each message with its id, dedup id, delay, and where its fields stand.
+-- Calls `act` for each message with its place, id, whether that is told, dedup id, due, count of fields, and where they
+-- stand.
 local function each(act)
-  local at = 7
+  local at, place = 8, 1
   while ARGV[at] do
-    local to = at + 3 + tonumber(ARGV[at + 3])
-    act(ARGV[at], ARGV[at + 1], ARGV[at + 2], at + 4, to)
-    at = to + 1
+    local mark, due, count = ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
+    if due == '+0' then
+      due = now
+    elseif string.byte(due) == 43 then
+      due = now + tonumber(string.sub(due, 2))
+    else
+      due = math.max(now, tonumber(due))
+    end
+    act(place, ARGV[at], mark ~= '', string.sub(mark, 2), due, count, at + 4)
+    at, place = at + 4 + math.max(1, count), place + 1
   end
 end
 
@@ -77,28 +105,40 @@ if backlog > 0 then
   room = backlog - redis.call('XLEN', stream) - redis.call('ZCARD', schedule)
   if whole then
     local new = 0
-    each(function(id, dedup_id) if not known(id, dedup_id) then new = new + 1 end end)
+    each(function(_, id, told, dedup_id) if not (told and known(id, dedup_id)) then new = new + 1 end end)
     if new > room then room = 0 end
   end
 end
 
-local reply, accepted = {}, 0
-each(function(id, dedup_id, delay, from, to)
-  local plus = string.match(delay, '^+(%d+)$')
-  local due = math.max(now, plus and now + tonumber(plus) or tonumber(delay))
-  local known_id, known_due = known(id, dedup_id)
-  local status = known_id and 1 or accepted < room and 0 or 2
-  if status == 0 then
-    accept(id, dedup_id, due, from, to)
-    accepted = accepted + 1
+local reply, accepted, untold = {int(now)}, 0, false
+each(function(place, id, told, dedup_id, due, count, from)
+  local status, known_id, known_due = 0, nil, nil
+  if told then
+    known_id, known_due = known(id, dedup_id)
+    if known_id then status = 1 end
   end
-  reply[#reply + 1] = known_id or id
-  reply[#reply + 1] = int(tonumber(known_due or due))
-  reply[#reply + 1] = status
+  if status == 0 and accepted >= room then status = 2 end
+  if status ~= 0 then
+    for _, value in ipairs({place, known_id or id, int(tonumber(known_due or due)), status}) do
+      reply[#reply + 1] = value
+    end
+  elseif told or not again then
+    accepted = accepted + 1
+    accept(id, due, count, from)
+    if not told then
+      untold = true
+    else
+      remember(id, dedup_id, due)
+      schedule_messages(schedule, bodies, arrival, waiting) -- so that the same id again is known
+      waiting = {}
+    end
+  end
 end)
+schedule_messages(schedule, bodies, arrival, waiting)
 
 -- Forget what is older than the window: at most twice what came in, so that no call is long.
 if accepted > 0 then
+  if untold then redis.call('ZADD', recent, int(now + window), call) end
   local old = redis.call('ZRANGEBYSCORE', recent, '-inf', int(now), 'LIMIT', 0, 2 * accepted + 8)
   if #old > 0 then redis.call('ZREM', recent, unpack(old)) end
   for _, member in ipairs(old) do

@@ -34,7 +34,7 @@ local function move(entry, fields, id)
   packed[#packed + 1] = 'published'
   packed[#packed + 1] = field(fields, 'published') or due or int(now)
   if redis.call('HEXISTS', bodies, id) == 1 then id = id .. '~' .. entry end
-  schedule_message(schedule, bodies, arrival, id, int(now), cjson.encode(packed))
+  schedule_messages(schedule, bodies, arrival, {id, int(now), cjson.encode(packed)})
   redis.call('XDEL', dead, entry)
   moved = moved + 1
 end

@@ -33,7 +33,7 @@ local park = ARGV[7] == '1'
 local id, key, packed, place = as_scheduled(bodies, entry, found[2], ARGV[6], park)
 local due = now_ms(ARGV[3]) + tonumber(ARGV[5])
 local first = earliest_due(schedule)
-schedule_message(schedule, bodies, arrival, id, int(due), packed)
+schedule_messages(schedule, bodies, arrival, {id, int(due), packed})
 if key and park then
   local last, until_ms = mark_of(parked, key)
   if not last or not is_before(place, last) then last = '0-0' end
