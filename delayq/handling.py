@@ -4,9 +4,9 @@ import asyncio
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 from anyio import to_thread
@@ -18,24 +18,48 @@ from delayq.retry import Again, DeadLetter, Retry
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class Tenure:
+    """Under what a consumer handles messages, from taking over until its lease is over."""
+
+    consumer: str
+    epoch: int
+    lost: anyio.Event
+    trusted_until: Callable[[], float]
+    """Tells until when, in monotonic seconds, the lease is trusted."""
+
+
+class Context(NamedTuple):
     """What a handler is told besides the body."""
 
     message: Message
     entry: str
     """The message's id in the stream, which begins with the server's ms when it became ready."""
-    consumer: str
-    """The consumer's name in the group."""
-    epoch: int
-    """Grows with every holder of the lease: a store that keeps the highest it saw, and refuses
-    older ones, is safe from a consumer that was frozen and woke."""
-    lost: anyio.Event
-    """Set when the lease is lost. An async handler is cancelled then; one in a thread goes on, so
-    it should look at `lost.is_set()`, or call `check`."""
-    trusted_until: Callable[[], float]
-    """Tells until when, in monotonic seconds, the lease is trusted."""
+    tenure: Tenure
     ends_at: float = math.inf
     """When the time limit of this handling is reached, in monotonic seconds."""
+
+    @property
+    def consumer(self) -> str:
+        """The consumer's name in the group."""
+        return self.tenure.consumer
+
+    @property
+    def epoch(self) -> int:
+        """Grows with every holder of the lease.
+
+        A store that keeps the highest it saw, and refuses older ones, is safe from a consumer that
+        was frozen and woke.
+        """
+        return self.tenure.epoch
+
+    @property
+    def lost(self) -> anyio.Event:
+        """Set when the lease is lost.
+
+        An async handler is cancelled then; one in a thread goes on, so it should look at
+        `lost.is_set()`, or call `check`.
+        """
+        return self.tenure.lost
 
     @property
     def id(self) -> str:
@@ -70,7 +94,7 @@ class Context:
 
         :raises LeaseLost: if the lease is not trusted any more: another may handle this message
         """
-        if self.lost.is_set() or mono_s() > self.trusted_until():
+        if self.lost.is_set() or mono_s() > self.tenure.trusted_until():
             raise LeaseLost(f"epoch {self.epoch} is not trusted any more")
 
     def remaining(self) -> float:
@@ -83,65 +107,68 @@ Handler = Callable[[Any, Context], Awaitable[None] | None]
 other exception follows the queue's retry policy. One that is not async runs in a thread."""
 
 
-@dataclass(frozen=True, slots=True)
 class Handling:
-    """How messages are handled: the handler, and what holds for each call of it."""
+    """How messages are handled: the handler, and what holds for each call of it.
 
-    handler: Handler
-    concurrency: int
-    time_limit_s: float | None = None
-    _threads: anyio.CapacityLimiter = field(init=False)
-    """A thread that outlives its time limit keeps its place: never do more run."""
+    :param concurrency: messages handled at once
+    :param time_limit_s: how long handling one may take
+    """
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_threads", anyio.CapacityLimiter(self.concurrency))
+    call: Callable[[Any, Context], Awaitable[None]]
+    """Handles a body. Raises TimeoutError if the time limit is reached, and what the handler
+    raises."""
+
+    def __init__(
+        self, handler: Handler, concurrency: int, time_limit_s: float | None = None
+    ) -> None:
+        self.concurrency = concurrency
+        self.time_limit_s = time_limit_s
+        self._handler: Callable[[Any, Context], Any] = handler
+        # A thread that outlives its time limit keeps its place: never do more run.
+        self._threads = anyio.CapacityLimiter(concurrency)
+        in_time = handler if _is_async(handler) else self._in_thread
+        self._untimed: Callable[[Any, Context], Awaitable[None]] = in_time  # type: ignore[assignment]
+        self.call = self._timed if time_limit_s else self._untimed
 
     @property
     def name(self) -> str:
         """What logs call the handler."""
-        return str(getattr(self.handler, "__qualname__", type(self.handler).__name__))
+        return str(getattr(self._handler, "__qualname__", type(self._handler).__name__))
 
     @property
     def code(self) -> object:
         """The handler's code object, by which it is found in a stack; None if it has none."""
-        return getattr(inspect.unwrap(self.handler), "__code__", None)
+        return getattr(inspect.unwrap(self._handler), "__code__", None)
 
-    async def call(self, context: Context) -> None:
-        """Handle a message.
+    async def _in_thread(self, body: Any, context: Context) -> None:
+        await to_thread.run_sync(
+            self._handler, body, context, abandon_on_cancel=True, limiter=self._threads
+        )
 
-        :raises TimeoutError: if the time limit is reached
-        :raises Exception: what the handler raised
-        """
-        limit_s, body = self.time_limit_s, context.message.body
-        with anyio.move_on_after(limit_s) as limited:
-            if _is_async(self.handler):
-                returned: Any = self.handler(body, context)
-                await returned
-            else:
-                await to_thread.run_sync(
-                    self.handler, body, context, abandon_on_cancel=True, limiter=self._threads
-                )
+    async def _timed(self, body: Any, context: Context) -> None:
+        with anyio.move_on_after(self.time_limit_s) as limited:
+            await self._untimed(body, context)
         if limited.cancelled_caught:
-            raise TimeoutError(f"time limit of {limit_s} s")
+            raise TimeoutError(f"time limit of {self.time_limit_s} s")
 
 
 async def outcome_of(
-    handling: Handling, context: Context, policy: Retry, *, own_task: bool
+    handling: Handling, context: Context, policy: Retry
 ) -> Again | DeadLetter | None:
     """Handle a message and tell what is to become of it; None is: acknowledge it.
 
-    :param own_task: nobody but the handler and our own scopes can cancel the task it runs in
+    It runs in a task that nobody but the handler and our own scopes can cancel.
     """
     message = context.message
     if policy.exhausted(message.deliveries):
         return DeadLetter("max deliveries", "its consumer died, or lost its lease, each time")
     try:
-        await handling.call(context)
+        await handling.call(message.body, context)
     except Exception as error:  # noqa: BLE001 - whatever a handler raises is the message's outcome
         return policy.decide(message.deliveries, error)
     except asyncio.CancelledError as error:
         # It cancelled itself, or waited for a task that was cancelled; or it is really cancelled.
-        if anyio.current_effective_deadline() == -math.inf or not (own_task or _uncancelled()):
+        if anyio.current_effective_deadline() == -math.inf:
             raise
         _uncancel()
         return policy.decide(message.deliveries, RuntimeError(f"cancelled from inside: {error}"))
@@ -152,11 +179,6 @@ def _is_async(handler: object) -> bool:
     """Tell whether calling `handler` gives something to await."""
     called = getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(called)
-
-
-def _uncancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() == 0
 
 
 def _uncancel() -> None:

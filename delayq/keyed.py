@@ -1,20 +1,23 @@
 """Serving in order by key: messages of one key one after the other, different keys at once."""
 
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
 import anyio
-from anyio.abc import TaskGroup
 
 from delayq.message import Delivery
 from delayq.ordered import Ordered
 from delayq.pending import Delivered, Newer
+from delayq.pool import Pool
+from delayq.retry import Again
 from delayq.service import Work
 from delayq.term import Term
 
 MOST_IN_HAND = 1_000
 """Messages fetched and not settled at most: so far other keys are seen past one that waits."""
+
+Key = str | tuple[str]
+"""Of a line: an ordering key, or of a message that has none its entry."""
 
 
 class Keyed(Ordered):
@@ -23,120 +26,116 @@ class Keyed(Ordered):
     A message that is retried in place holds back those of its key alone.
     """
 
-    own_tasks = True
-
     def __init__(self, work: Work, term: Term) -> None:
         super().__init__(work, term)
-        self._lines: dict[str | tuple[str], deque[Delivered]] = {}
+        self._lines: dict[Key, deque[Delivered]] = {}
         """For each key in hand its messages, the one being handled first."""
-        self._in_hand = 0
-        self._unbegun: list[Delivered] = []
-        self._places = anyio.CapacityLimiter(work.handling.concurrency)
-        self._queued = 0
-        """Lines that wait for a place."""
+        self._pool = Pool(self._work_off, work.handling.concurrency, self._look_again)
+        """Works off lines, by their keys."""
+        self._unread: list[Delivered] = []
+        """What lies behind a message that a newer delayq wrote."""
+        self._returning = 0
+        """Lines whose first message waits to be retried: they have no place in the pool."""
         self._running = 0
         self._lone = 0
         """Messages that are handled, or want to be, with no other beside them."""
-        self._changed = anyio.Condition()
+        self._changed = anyio.Event()
+        self._held_up = 0
+        """Lines that wait for the lane to be resumed."""
         self._open = anyio.Event()
         self._open.set()
-
-    async def serve(self) -> None:
-        """See `Service.serve`."""
-        await self._begin()
-        async with anyio.create_task_group() as handling:
-            while not self._stopping:
-                await self._turn_over(handling)
-        await self._flush()
-        await self._give_back(self._unbegun)
 
     @property
     def idle(self) -> bool:
         """See `Service.idle`."""
-        waits = self._paused or (bool(self._rests) and not self._lines)
-        halted = 0 if self._open.is_set() else self._queued
-        resting = len(self._rests) + halted >= len(self._lines)
-        return waits and resting and not self._unacked
+        waiting = len(self._rests) + (0 if self._open.is_set() else self._held_up)
+        return self._paused and not self._unacked and self._pool.awake + self._returning <= waiting
 
-    async def _turn_over(self, handling: TaskGroup) -> None:
-        """Fetch what there is room for, or wait for a reason to look again."""
-        room = min(self.work.batch, MOST_IN_HAND - self._in_hand)
-        if not self._open.is_set():
-            await self._flush()
-            await self._pause(self._open.wait)
-        elif room <= 0:
-            await self._flush()
-            await self._pause(anyio.sleep_forever)
-        else:
-            batch = await self._fetch(room)
-            for at, delivery in enumerate(batch.deliveries):
-                if isinstance(delivery, Newer):  # its key is not known: so nothing may go past it
-                    self._unbegun += batch.deliveries[at + 1 :]
-                    await self._leave_to_newer(delivery)
-                    return
-                self._line_up(delivery, handling)
-            if not batch.deliveries and batch.last_id and not self._unacked:
-                await self._listen(batch.last_id)
+    def _busy(self) -> bool:
+        return bool(self._pool.awake)
 
-    def _line_up(self, delivery: Delivered, handling: TaskGroup) -> None:
-        key = delivery.message.key if isinstance(delivery, Delivery) else None
-        line_of = key if key is not None else (delivery.entry,)
-        if any(delivery.entry == known.entry for known in self._lines.get(line_of, ())):
-            return  # a group that was made anew begins at the beginning: with what is in hand too
-        self._in_hand += 1
-        if line := self._lines.get(line_of):
-            line.append(delivery)
-        else:
-            self._lines[line_of] = deque([delivery])
-            handling.start_soon(self._work_off, line_of)
+    def _at_work(self) -> bool:
+        return bool(self._pool.awake + self._returning)
 
-    async def _work_off(self, line_of: str | tuple[str]) -> None:
+    def _worthwhile(self) -> int:
+        room = min(self.work.batch, MOST_IN_HAND - len(self._in_hand))
+        needed = self._pool.awake < self.work.handling.concurrency
+        return room if needed or 2 * room >= self.work.batch else 0
+
+    def _unbegun(self) -> Sequence[Delivered]:
+        return [*(delivery for line in self._lines.values() for delivery in line), *self._unread]
+
+    async def _take(self, deliveries: Sequence[Delivered]) -> None:
+        for at, delivery in enumerate(deliveries):
+            if isinstance(delivery, Newer):  # its key is not known: so nothing may go past it
+                self._unread += deliveries[at + 1 :]
+                await self._leave_to_newer(delivery)
+                return
+            key = delivery.message.key if isinstance(delivery, Delivery) else None
+            line_of = key if key is not None else (delivery.entry,)
+            if line := self._lines.get(line_of):
+                line.append(delivery)
+            else:
+                self._lines[line_of] = deque([delivery])
+                self._pool.line.append(line_of)
+        self._pool.add(())
+
+    async def _work_off(self, line_of: Key) -> None:
+        """Handle the messages of a line, until one of them waits to be retried."""
         line = self._lines[line_of]
         while line:
-            await self._settle(line[0])
-            line.popleft()
-            self._in_hand -= 1
             if self._stopping:
-                await self._flush()
-            self._waiting.cancel()
+                return
+            delivery = line[0]
+            alone = self._is_last(delivery)
+            await self._enter(alone=alone)
+            try:
+                if self._stopping:
+                    return
+                again = await self._settle_once(delivery)
+            finally:
+                self._leave(alone=alone)
+            if again:
+                self._returning += 1
+                self._tasks.start_soon(self._return, line_of, again)
+                return
+            line.popleft()
+            self._settled(delivery.entry)
         del self._lines[line_of]
 
-    async def _settle(self, delivery: Delivered) -> None:
-        current: Delivered | None = delivery
-        while current is not None:
-            async with self._place(alone=self._is_last(current)):
-                if self._stopping:
-                    self._unbegun.append(current)
-                    return
-                again = await self._settle_once(current)
-            current = await self._again(current.entry, again.delay_ms) if again else None
+    async def _return(self, line_of: Key, again: Again) -> None:
+        """Put a line in the pool anew, when it is time to retry its first message."""
+        line = self._lines[line_of]
+        failed = line[0]
+        delivery = await self._again(failed, again.delay_ms)
+        if delivery:
+            line[0] = delivery
+        else:
+            line.popleft()
+            self._settled(failed.entry)
+        if line:
+            self._pool.add((line_of,))
+        else:
+            del self._lines[line_of]
+        self._returning -= 1
+        self._look_again()
 
-    @asynccontextmanager
-    async def _place(self, *, alone: bool) -> AsyncIterator[None]:
-        """Wait for one of the places, and until nobody wants to be alone; or to be alone."""
-        self._queued += 1
-        async with self._places:
+    async def _enter(self, *, alone: bool) -> None:
+        """Wait until nobody wants to be alone, or to be alone; and until the lane is open."""
+        if alone or self._lone or not self._open.is_set():
+            self._held_up += 1
             self._lone += alone
-            async with self._changed:
-                while self._running if alone else self._lone:
-                    await self._changed.wait()
-                self._running += 1
-            await self._open.wait()
-            self._queued -= 1
-            try:
-                yield
-            finally:
-                self._running -= 1
-                self._lone -= alone
-                if self._lone or alone:
-                    with anyio.CancelScope(shield=True):
-                        async with self._changed:
-                            self._changed.notify_all()
+            while (others := self._running if alone else self._lone) or not self._open.is_set():
+                await (self._changed if others else self._open).wait()
+            self._held_up -= 1
+        self._running += 1
 
-    def _is_last(self, delivery: Delivered) -> bool:
-        """Tell whether this is a message's last delivery of several: it is made alone."""
-        most = self.work.policy.max_deliveries or 1
-        return isinstance(delivery, Delivery) and 1 < most <= delivery.message.deliveries
+    def _leave(self, *, alone: bool) -> None:
+        self._running -= 1
+        self._lone -= alone
+        if alone or self._lone:
+            self._changed.set()
+            self._changed = anyio.Event()
 
     async def _until_resumed(self) -> None:
         if self._open.is_set():

@@ -113,6 +113,8 @@ class Delivery(NamedTuple):
 
     entry: str
     message: Message
+    delivered: int
+    """How often as this entry; `Message.deliveries` counts those of earlier ones, too."""
 
 
 def new_id() -> str:

@@ -2,7 +2,6 @@
 
 import anyio
 
-from delayq.clock import mono_s
 from delayq.events import Halted, NewerFound, Parked, Resumed
 from delayq.message import Delivery
 from delayq.parking import Parking
@@ -11,9 +10,6 @@ from delayq.retry import Again, DeadLetter, Halt, Outcome, Park, in_order
 from delayq.service import NEWER_MS, Service, Work
 from delayq.term import Term
 
-SETTLE_S = 0.01
-"""Handled messages are acknowledged with the next fetch, but not later than this: so that a death
-repeats, besides the message in hand, only what was handled in these last milliseconds."""
 HALTED_S = 1.0
 """How often a halted lane looks whether it was resumed: the call that says so is a hint."""
 
@@ -21,95 +17,73 @@ HALTED_S = 1.0
 class Ordered(Service):
     """The active consumer of an ordered queue."""
 
-    own_tasks = False
-
     def __init__(self, work: Work, term: Term) -> None:
         super().__init__(work, term)
-        self._settled_at = mono_s()
         self._parking = Parking(work.pending)
-
-    async def serve(self) -> None:
-        """See `Service.serve`."""
-        await self._begin()
-        while not self._stopping:
-            batch = await self._fetch(self.work.batch)
-            self._settled_at = mono_s()
-            if not batch.deliveries and batch.last_id:
-                await self._listen(batch.last_id)
-            for at, delivery in enumerate(batch.deliveries):
-                if self._unacked and mono_s() - self._settled_at > SETTLE_S:
-                    await self._flush()
-                    self._settled_at = mono_s()
-                if self._stopping:
-                    await self._give_back(batch.deliveries[at:])
-                    break
-                await self._settle(delivery)
-        await self._flush()
 
     async def _begin(self) -> None:
         await self.term.fenced("look", lambda _: self._parking.load())
         if await self.term.fenced("look", lambda _: self.work.pending.halted()):
+            self._paused = True
             await self._until_resumed()
+            self._paused = False
 
-    async def _settle(self, delivery: Delivered) -> None:
+    async def _work_on(self, delivery: Delivered) -> None:
         """Handle one message, in place as often as it takes."""
         current: Delivered | None = delivery
         while current is not None:
             again = await self._settle_once(current)
-            current = await self._again(current.entry, again.delay_ms) if again else None
+            current = await self._again(current, again.delay_ms) if again else None
+        self._settled(delivery.entry)
 
     async def _settle_once(self, delivery: Delivered) -> Again | None:
         """Handle one delivery; tell when the next one of the same message follows in place."""
         match delivery:
             case Malformed():
+                await self._flush()
                 await self._bury(delivery, DeadLetter("malformed", delivery.reason))
                 return None
             case Newer():
                 await self._leave_to_newer(delivery)
                 return None
-        if await self._waits(delivery):
+        if self._parking.blocker(delivery.message) is not None and await self._waits(delivery):
             return None
-        outcome = await self._in_order(delivery)
+        if self.term.frozen:
+            await self.term.thawed()
+        outcome = await self._outcome(delivery)
+        if outcome is None and not self._parking.knows(delivery.message):
+            self._handled(delivery)
+            return None
+        return await self._part_with(delivery, self._in_order(outcome))
+
+    def _in_order(self, outcome: Again | DeadLetter | None) -> Outcome:
+        return in_order(self.work.on_failure, outcome) if outcome else None
+
+    async def _part_with(self, delivery: Delivery, outcome: Outcome) -> Again | None:
+        """Settle a message that leaves our hands in another way, after those before it."""
+        message = delivery.message
+        await self._flush()
         match outcome:
             case Again():
-                await self._flush()
                 self._report_retry(delivery, outcome)
                 return outcome
             case Halt():
-                await self._flush()
                 await self._halt(delivery, outcome)
                 return Again(0)
-            case _:
-                await self._part_with(delivery, outcome)
-                return None
-
-    async def _in_order(self, delivery: Delivery) -> Outcome:
-        outcome = await self._outcome(delivery)
-        return in_order(self.work.on_failure, outcome) if outcome else None
-
-    async def _part_with(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Settle a message that leaves our hands, after those before it."""
-        message = delivery.message
-        if outcome or self._parking.knows(message):
-            await self._flush()
-        match outcome:
             case Park():
                 await self._retry(delivery, outcome)
                 self._parking.park(message)
             case DeadLetter():
                 await self._bury(delivery, outcome)
                 self._parking.free(message)
-            case _ if self._parking.knows(message) and self.work.acknowledge:
+            case None if self.work.acknowledge:
                 await self._free(delivery)
-            case _:
-                self._handled(delivery)
+        return None
 
     async def _waits(self, delivery: Delivery) -> bool:
         """Put a message away whose key waits for another one; tell whether that was so."""
         message, pending = delivery.message, self.work.pending
-        blocker = self._parking.blocker(message)
-        if blocker is None:
-            return False
+        blocker = self._parking.blocker(message) or ""
         lost = self._parking.looked_for(message)
         found = await self.term.fenced(
             "park", lambda lease: pending.park(lease, delivery, lost=lost)
@@ -127,12 +101,12 @@ class Ordered(Service):
         self._parking.free(message)
         self._report_acked([(entry, message.id)])
 
-    async def _again(self, entry: str, delay_ms: int) -> Delivered | None:
+    async def _again(self, delivery: Delivered, delay_ms: int) -> Delivered | None:
         """Deliver a message once more, after a delay; None if stopped, or the entry is gone."""
         await self._rest(lambda: self.work.clock.sleep(delay_ms / 1000))
         if self._stopping:
             return None
-        again = await self._redeliver([entry])
+        again = await self._redeliver([(delivery.entry, delivery.delivered)])
         return again[0] if again else None
 
     async def _halt(self, delivery: Delivery, outcome: Halt) -> None:

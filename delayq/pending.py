@@ -6,7 +6,7 @@ that is lost, and is safe to repeat after a lost reply.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from delayq import scripts
 from delayq.errors import GroupMissing, MalformedEntry, NewerFormat, ScriptFailed
@@ -15,27 +15,28 @@ from delayq.lease import Lease
 from delayq.message import Delivery, decode_entry, new_id
 from delayq.queue import Queue
 
+MAX_BYTES = 1_000_000
+"""Bytes of values delivered by one script, beyond which it adds no more: what is read at once may
+be twice as many messages as came before."""
 RECLAIM_LIMIT = 256
 """Messages claimed by one script at most."""
 MAX_ERROR_CHARS = 1_000
 """How much of an error a dead letter keeps."""
 
 
-@dataclass(frozen=True, slots=True)
-class Malformed:
+class Malformed(NamedTuple):
     """An entry that was delivered and is no message."""
 
     entry: str
-    deliveries: int
+    delivered: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Newer:
+class Newer(NamedTuple):
     """An entry that was delivered, and that a newer delayq wrote."""
 
     entry: str
-    deliveries: int
+    delivered: int
     reason: str
 
 
@@ -50,6 +51,8 @@ class Batch:
     deliveries: list[Delivered]
     last_id: str = ""
     """Where nothing was delivered: the id after which the next entry comes; '' to fetch again."""
+    held_back: bool = False
+    """Whether there is a last delivery to be made when nothing is in hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,43 +87,53 @@ class Pending:
         await self._queue.register()
 
     async def fetch(
-        self, lease: Lease, start: str, count: int, acks: Collection[str] = (), call: str = ""
+        self,
+        lease: Lease,
+        start: str,
+        count: int,
+        acks: Collection[str] = (),
+        call: str = "",
+        *,
+        busy: bool = False,
     ) -> Batch:
         """Acknowledge `acks`, and deliver `count` messages at most: pending from `start`, then new.
 
         In an ordered queue pending means pending for anyone, else for the holder of `lease`.
 
         :param call: an id of this call; made again with the same one, it counts no delivery twice
+        :param busy: whether others are in hand; then a message's last delivery is held back
 
         :raises LeaseLost: if the lease is over; nothing changed
         :raises GroupMissing: if foreign hands took the stream or its group away
         """
         scope = "" if self._queue.ordered else lease.holder
-        last = self._queue.retry.max_deliveries or 0
-        args = [lease.holder, scope, start, count, last, call or new_id(), *acks]
-        last_id, *entries = await self._run("fetch", lease, args)
-        return Batch([self._delivered(entry) for entry in entries], last_id)
+        most = self._queue.retry.max_deliveries or 1
+        last = most if most > 1 else 0
+        args = [lease.holder, scope, start, count, MAX_BYTES, last, int(busy), call or new_id()]
+        last_id, held_back, old, new = await self._run("fetch", lease, [*args, *acks])
+        read = self._delivered
+        deliveries = [read(entry, delivered, fields) for entry, delivered, fields in old]
+        deliveries += [read(entry, 1, fields) for entry, fields in new]
+        return Batch(deliveries, last_id, bool(held_back))
 
-    async def redeliver(
-        self, lease: Lease, entries: Sequence[str], call: str = ""
-    ) -> list[Delivered]:
+    async def redeliver(self, lease: Lease, messages: Sequence[tuple[str, int]]) -> list[Delivered]:
         """Deliver again messages that are pending for the holder of `lease`, and count it.
 
-        :param call: as for `fetch`
+        :param messages: for each its entry, and how often it was delivered up to now
         :raises LeaseLost: if the lease is over; nothing changed
         """
-        delivered = await self._run("redeliver", lease, [lease.holder, call or new_id(), *entries])
-        return [self._delivered(entry) for entry in delivered]
+        args = [part for entry, delivered in messages for part in (entry, delivered + 1)]
+        delivered = await self._run("redeliver", lease, [lease.holder, *args])
+        return [self._delivered(*entry) for entry in delivered]
 
-    async def give_back(self, lease: Lease, entries: Sequence[str], call: str = "") -> int:
+    async def give_back(self, lease: Lease, deliveries: Sequence[Delivered]) -> int:
         """Take back the last delivery of messages that were fetched and not begun.
 
-        :param call: as for `fetch`
         :return: how many were pending for the holder of `lease`
         :raises LeaseLost: if the lease is over; nothing changed
         """
-        args = [lease.holder, call or new_id(), *entries]
-        return int(await self._run("give_back", lease, args))
+        args = [part for d in deliveries for part in (d.entry, d.delivered - 1)]
+        return int(await self._run("give_back", lease, [lease.holder, *args]))
 
     async def ack(
         self, lease: Lease, entries: Collection[str], freed: tuple[str, str] = ("", "")
@@ -231,8 +244,8 @@ class Pending:
         args = [lease.holder, source, epoch, gone, RECLAIM_LIMIT]
         return int(await self._run("inherit", lease, args, self._queue.keys.lease(name)))
 
-    async def owned(self, lease: Lease, start: str, count: int) -> list[str]:
-        """Tell the stream ids of what is pending for the holder of `lease` before `start`.
+    async def owned(self, lease: Lease, start: str, count: int) -> list[tuple[str, int]]:
+        """Tell what is pending for the holder of `lease` before `start`, and how often delivered.
 
         :raises ServerError: if the server did not answer, or refused
         """
@@ -245,7 +258,7 @@ class Pending:
             )
         except GroupMissing:
             return []  # the next fetch mends that
-        return [row["message_id"] for row in rows]
+        return [(row["message_id"], row["times_delivered"]) for row in rows]
 
     async def others(self, lease: Lease) -> dict[str, int]:
         """Tell for the other consumers of the group the connection they die with; 0 for none.
@@ -276,15 +289,14 @@ class Pending:
         keys = [lease.key, self._queue.keys.stream, *more_keys]
         return await scripts.run(self._queue.client, name, keys, [lease.epoch, GROUP, *args])
 
-    def _delivered(self, entry: tuple[str, int, list[str]]) -> Delivered:
-        entry_id, delivered, fields = entry
+    def _delivered(self, entry: str, delivered: int, fields: list[str]) -> Delivered:
         try:
-            message = decode_entry(entry_id, fields, delivered, self._queue.codec)
+            message = decode_entry(entry, fields, delivered, self._queue.codec)
+            return Delivery(entry, message, delivered)
         except NewerFormat as error:
-            return Newer(entry_id, delivered, str(error))
+            return Newer(entry, delivered, str(error))
         except MalformedEntry as error:
-            return Malformed(entry_id, delivered, str(error))
-        return Delivery(entry_id, message)
+            return Malformed(entry, delivered, str(error))
 
 
 def _bounded(error: str) -> str:

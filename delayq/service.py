@@ -1,25 +1,38 @@
-"""Serving a term: fetch, handle, settle. What all ways of serving share."""
+"""Serving a term: fetch ahead, have it handled, settle. What all ways of serving share.
+
+Two sides run beside each other. The *feed* acknowledges and fetches, in one call, as far ahead as
+the pace tells; the *pool* handles what is there. So the server works on the next batch while this
+process handles the last one.
+"""
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 
 from delayq.bell import Bell
 from delayq.clock import Clock, mono_s
-from delayq.errors import GroupMissing
+from delayq.errors import GroupMissing, LeaseLost
 from delayq.events import Acked, DeadLettered, Observer, Retried
-from delayq.handling import Context, Handling, outcome_of
+from delayq.handling import Context, Handling, Tenure, outcome_of
 from delayq.message import Delivery, new_id
+from delayq.pace import Pace
 from delayq.pending import Batch, Delivered, Malformed, Pending
+from delayq.pool import Pool
 from delayq.retry import Again, DeadLetter, OnFailure, Park, Retry
 from delayq.term import Term
 
 MAX_ACKS = 1_000
 """Messages acknowledged by one script at most."""
-IDLE_S = 5.0
+MOST_AT_ONCE = 500
+"""Messages given back by one script at most."""
+SETTLE_S = 0.01
+"""Handled messages are acknowledged with the next fetch, but not later than this: so that a death
+repeats, besides the messages in hand, only what was handled in these last milliseconds."""
+IDLE_S = 10.0
 """Bounds the wait for the doorbell, which is a hint."""
 NEWER_MS = 1_000
 """How long a message that a newer delayq wrote is put off, where others may take it."""
@@ -42,90 +55,153 @@ class Work:
 
 
 class Service:
-    """Base of the ways to serve a term, which differ in what may run at once."""
-
-    own_tasks: ClassVar[bool]
-    """Whether each handler runs in a task of its own."""
+    """Base of the ways to serve a term, which differ in what may be handled at once."""
 
     def __init__(self, work: Work, term: Term) -> None:
         self.work = work
         self.term = term
         self.listening = False
         """Whether it waits for messages that are new."""
-        self._paused = False
+        lease = term.lease
+        self._tenure = Tenure(lease.holder, lease.epoch, term.lost, term.trusted_until)
+        self._pace = Pace(work.handling.concurrency, work.batch)
+        self._pool: Pool[Any] = Pool(self._work_on, work.handling.concurrency, self._look_again)
+        self._tasks: TaskGroup
+        self._in_hand: set[str] = set()
+        """Entries that were delivered, and are not settled."""
+        self._alone = False
+        """Whether a last delivery is in hand, or waits until nothing is: it is made alone."""
+        self._unacked: list[tuple[str, str]] = []
+        self._unacked_since = 0.0
+        self._acking = anyio.Lock(fast_acquire=True)
+        """Acknowledgements leave in the order in which they were earned."""
         self._start = "-"
         self._stopping = False
+        self._paused = False
         self._waiting = anyio.CancelScope()
         self._rests: set[anyio.CancelScope] = set()
-        self._unacked: list[tuple[str, str]] = []
 
     async def serve(self) -> None:
         """Serve until stopped; on return nothing that was handled is left to acknowledge."""
-        raise NotImplementedError
+        await self._begin()
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            self._pool.open(tasks)
+            self._beside(tasks)
+            while not self._stopping:
+                await self._turn()
+            self._pool.close()
+            while self._at_work():
+                await self._wind_up()
+            tasks.cancel_scope.cancel()
+        await self._flush()
+        await self._give_back(self._unbegun())
 
     def stop(self) -> None:
-        """Fetch no more, finish what is in hand, and return from `serve`."""
+        """Fetch no more, finish what is being handled, and return from `serve`."""
         self._stopping = True
-        self._waiting.cancel()
+        self._look_again()
         for rest in self._rests:
             rest.cancel()
 
     @property
     def idle(self) -> bool:
         """Whether it has nothing to do but wait: for a message, or for the clock."""
-        return (self._paused or bool(self._rests)) and not self._unacked
+        return self._paused and not self._unacked and self._pool.awake <= len(self._rests)
 
-    async def _fetch(self, count: int) -> Batch:
-        """Acknowledge what was handled and fetch what comes next, in one round trip."""
-        pending, call = self.work.pending, new_id()
-        acked, self._unacked = self._unacked[:MAX_ACKS], self._unacked[MAX_ACKS:]
-        entries = [entry for entry, _ in acked]
-        try:
-            batch = await self.term.fenced(
-                "acknowledge and fetch" if acked else "fetch",
-                lambda lease: pending.fetch(lease, self._start, count, entries, call),
-            )
-        except GroupMissing:
-            # Foreign hands took the stream or its group away: begin again with what is left.
-            await self.term.fenced("create the group", lambda _: pending.ensure_group())
-            self._start = "-"
-            batch = Batch([])
-        self._report_acked(acked)
-        if batch.deliveries:
-            self._start = "(" + batch.deliveries[-1].entry
-        return batch
+    # -- what the ways to serve differ in --
 
-    async def _redeliver(self, entries: list[str]) -> list[Delivered]:
-        pending, call = self.work.pending, new_id()
-        return await self.term.fenced(
-            "fetch", lambda lease: pending.redeliver(lease, entries, call)
-        )
+    async def _begin(self) -> None:
+        """Look at what the lane is like, before anything is fetched."""
 
-    async def _give_back(self, deliveries: Sequence[Delivered]) -> None:
-        """Take back the delivery of what was fetched and not begun."""
-        pending, call = self.work.pending, new_id()
-        entries = [delivery.entry for delivery in deliveries]
-        if entries:
-            await self.term.fenced(
-                "give back", lambda lease: pending.give_back(lease, entries, call)
-            )
+    def _beside(self, tasks: TaskGroup) -> None:
+        """Start what runs beside the feed and the pool."""
 
-    async def _flush(self) -> None:
-        """Acknowledge what was handled."""
-        while self._unacked:
-            acked, self._unacked = self._unacked[:MAX_ACKS], self._unacked[MAX_ACKS:]
-            entries = [entry for entry, _ in acked]
-            pending = self.work.pending
-            await self.term.fenced("acknowledge", lambda lease: pending.ack(lease, entries))  # noqa: B023
-            self._report_acked(acked)
+    async def _take(self, deliveries: Sequence[Delivered]) -> None:
+        """Have messages handled."""
+        self._pool.add(deliveries)
 
-    def _report_acked(self, acked: list[tuple[str, str]]) -> None:
-        if acked:
-            ids = tuple(message_id for _, message_id in acked)
-            self.work.observe(Acked(self.work.role, self.term.lease.epoch, ids))
+    def _busy(self) -> bool:
+        """Tell whether a last delivery could not be made alone."""
+        return bool(self._in_hand)
+
+    def _at_work(self) -> bool:
+        return bool(self._pool.awake)
+
+    def _unbegun(self) -> Sequence[Delivered]:
+        """Return what a stop found fetched and not begun."""
+        return self._pool.line
+
+    async def _work_on(self, delivery: Delivered) -> None:
+        """Handle a message, and settle it."""
+        raise NotImplementedError
+
+    # -- the feed --
+
+    async def _turn(self) -> None:
+        """Fetch what there is room for, or wait for a reason to look again."""
+        if room := self._room():
+            await self._more(room)
+        elif self._unacked and mono_s() >= self._unacked_since + SETTLE_S:
+            await self._flush()
+        else:
+            await self._pause(self._until_settled)
+
+    async def _more(self, room: int) -> None:
+        batch = await self._fetch(room)
+        # A group that was made anew begins at the beginning: with what is in hand as well.
+        new = [d for d in batch.deliveries if d.entry not in self._in_hand]
+        await self._hand_out(new)
+        self._alone = self._alone or batch.held_back
+        if batch.last_id and not self._unacked:
+            await self._listen(batch.last_id)
+
+    async def _hand_out(self, deliveries: Sequence[Delivered]) -> None:
+        if deliveries:
+            self._alone = len(deliveries) == 1 and self._is_last(deliveries[0])
+            self._in_hand.update([delivery.entry for delivery in deliveries])
+            await self._take(deliveries)
+
+    def _room(self) -> int:
+        if self._alone:
+            if self._busy():
+                return 0
+            self._alone = False
+        return self._worthwhile()
+
+    def _worthwhile(self) -> int:
+        """Tell how many messages are worth fetching."""
+        return self._pace.room(len(self._in_hand))
+
+    async def _wind_up(self) -> None:
+        """Acknowledge at once what is handled after a stop: there may be long handlers beside."""
+        if self._unacked:
+            await self._flush()
+        else:
+            with anyio.CancelScope() as self._waiting:
+                self._paused = True
+                await anyio.sleep_forever()
+
+    def _settled(self, entry: str) -> None:
+        """Have a message out of hand."""
+        self._in_hand.discard(entry)
+        self._pace.settled()
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """End a pause of the feed."""
+        if self._paused:
+            self._paused = False
+            self._waiting.cancel()
+
+    async def _until_settled(self) -> None:
+        if self._unacked:
+            await anyio.sleep(max(0, self._unacked_since + SETTLE_S - mono_s()))
+        else:
+            await anyio.sleep_forever()
 
     async def _pause(self, wait: Callable[[], Awaitable[object]]) -> None:
-        """Wait, but no longer than until `stop`, or until `_waiting` is cancelled."""
+        """Wait, but no longer than until `stop`, or until a message is settled."""
         with anyio.CancelScope() as self._waiting:
             if not self._stopping:
                 self._paused = True
@@ -139,7 +215,7 @@ class Service:
         self.listening = False
 
     async def _rest(self, wait: Callable[[], Awaitable[object]]) -> None:
-        """Wait, but no longer than until `stop`. Several may rest at a time."""
+        """Wait, in a task of the pool, but no longer than until `stop`."""
         with anyio.CancelScope() as rest:
             self._rests.add(rest)
             try:
@@ -148,24 +224,81 @@ class Service:
             finally:
                 self._rests.discard(rest)
 
-    async def _outcome(self, delivery: Delivery) -> Again | DeadLetter | None:
-        await self.term.begin()
-        term, handling, message = self.term, self.work.handling, delivery.message
-        lease, limit_s = term.lease, handling.time_limit_s
-        context = Context(
-            message,
-            delivery.entry,
-            lease.holder,
-            lease.epoch,
-            term.lost,
-            term.trusted_until,
-            ends_at=mono_s() + limit_s if limit_s else math.inf,
-        )
-        return await outcome_of(handling, context, self.work.policy, own_task=self.own_tasks)
+    # -- handling --
+
+    def _is_last(self, delivery: Delivered) -> bool:
+        """Tell whether this is a message's last delivery of several.
+
+        It is made alone: a neighbour that kills the process must not use it up.
+        """
+        most = self.work.policy.max_deliveries or 1
+        return isinstance(delivery, Delivery) and 1 < most <= delivery.message.deliveries
+
+    def _outcome(self, delivery: Delivery) -> Awaitable[Again | DeadLetter | None]:
+        """Handle a message.
+
+        :raises LeaseLost: if trust has ended, which a process that was frozen may find before its
+            timers do
+        """
+        now_s, lease = mono_s(), self.term.lease
+        if now_s > lease.trusted_until:
+            raise LeaseLost(f"epoch {lease.epoch} is not trusted any more")
+        limit_s = self.work.handling.time_limit_s
+        ends_at = now_s + limit_s if limit_s else math.inf
+        context = Context(delivery.message, delivery.entry, self._tenure, ends_at)
+        return outcome_of(self.work.handling, context, self.work.policy)
+
+    # -- settling --
 
     def _handled(self, delivery: Delivery) -> None:
         if self.work.acknowledge:
+            if not self._unacked:
+                self._unacked_since = mono_s()
             self._unacked.append((delivery.entry, delivery.message.id))
+
+    async def _fetch(self, count: int) -> Batch:
+        """Acknowledge what was handled and fetch what comes next, in one round trip."""
+        pending, call, busy = self.work.pending, new_id(), self._busy()
+        async with self._acking:
+            acked, self._unacked = self._unacked[:MAX_ACKS], self._unacked[MAX_ACKS:]
+            entries = [entry for entry, _ in acked]
+            try:
+                batch = await self.term.fenced(
+                    "acknowledge and fetch" if acked else "fetch",
+                    lambda lease: pending.fetch(
+                        lease, self._start, count, entries, call, busy=busy
+                    ),
+                )
+            except GroupMissing:
+                # Foreign hands took the stream or its group away: begin again with what is left.
+                await self.term.fenced("create the group", lambda _: pending.ensure_group())
+                self._start = "-"
+                batch = Batch([])
+            self._report_acked(acked)
+        if batch.deliveries:
+            self._start = "(" + batch.deliveries[-1].entry
+        return batch
+
+    async def _flush(self) -> None:
+        """Acknowledge what was handled: when this returns, nothing of it is under way either."""
+        async with self._acking:
+            while self._unacked:
+                acked, self._unacked = self._unacked[:MAX_ACKS], self._unacked[MAX_ACKS:]
+                entries = [entry for entry, _ in acked]
+                pending = self.work.pending
+                await self.term.fenced("acknowledge", lambda lease: pending.ack(lease, entries))  # noqa: B023
+                self._report_acked(acked)
+
+    async def _redeliver(self, messages: Sequence[tuple[str, int]]) -> list[Delivered]:
+        pending = self.work.pending
+        return await self.term.fenced("fetch", lambda lease: pending.redeliver(lease, messages))
+
+    async def _give_back(self, deliveries: Sequence[Delivered]) -> None:
+        """Take back the delivery of what was fetched and not begun."""
+        pending, given = self.work.pending, list(deliveries)
+        while given:
+            part, given = given[:MOST_AT_ONCE], given[MOST_AT_ONCE:]
+            await self.term.fenced("give back", lambda lease: pending.give_back(lease, part))  # noqa: B023
 
     async def _retry(self, delivery: Delivery, outcome: Again | Park) -> None:
         """Put a message back on the schedule."""
@@ -179,7 +312,7 @@ class Service:
     async def _bury(self, delivery: Delivery | Malformed, outcome: DeadLetter) -> None:
         entry = delivery.entry
         if isinstance(delivery, Malformed):
-            message_id, deliveries = entry, delivery.deliveries
+            message_id, deliveries = entry, delivery.delivered
         else:
             message_id, deliveries = delivery.message.id, delivery.message.deliveries
         await self.term.fenced(
@@ -191,6 +324,11 @@ class Service:
         epoch = self.term.lease.epoch
         why = (outcome.reason, outcome.error)
         self.work.observe(DeadLettered(self.work.role, epoch, message_id, deliveries, *why))
+
+    def _report_acked(self, acked: list[tuple[str, str]]) -> None:
+        if acked:
+            ids = tuple([message_id for _, message_id in acked])
+            self.work.observe(Acked(self.work.role, self.term.lease.epoch, ids))
 
     def _report_retry(self, delivery: Delivery, outcome: Again | Park) -> None:
         message, epoch = delivery.message, self.term.lease.epoch

@@ -1,5 +1,6 @@
 """A term: one unbroken holding of a lease, from taking over to release or loss."""
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -58,7 +59,7 @@ class Term:
         self._scope = anyio.CancelScope()
         self._renew_now = anyio.Event()
         self._called = anyio.Event()
-        self._thaws_at = 0.0
+        self._thaws_at = -math.inf
         self._renewed_at = mono_s()
         self._beat_at = mono_s()
         self._blocked: tuple[str, str] | None = None
@@ -91,7 +92,7 @@ class Term:
 
         :raises LeaseLost: if the server refused it: the lease is over, and nothing changed
         """
-        await self._thaw()
+        await self.thawed()
         try:
             return await outlast(lambda: call(self.lease), self._role, self._seen)
         except LeaseLost:
@@ -110,15 +111,15 @@ class Term:
         """Tell until when, in monotonic seconds, the lease is trusted."""
         return self.lease.trusted_until
 
-    async def begin(self) -> None:
-        """Call this before a handler starts.
+    @property
+    def frozen(self) -> bool:
+        """Whether it behaves as a frozen process does."""
+        return mono_s() < self._thaws_at
 
-        :raises LeaseLost: if trust has ended, which a process that was frozen may find before its
-            timers do
-        """
-        await self._thaw()
-        if mono_s() > self.lease.trusted_until:
-            raise LeaseLost(f"epoch {self.lease.epoch} is not trusted any more")
+    async def thawed(self) -> None:
+        """Wait until it is not frozen."""
+        if (left_s := self._thaws_at - mono_s()) > 0:
+            await anyio.sleep(left_s)
 
     async def called(self, timeout_s: float) -> None:
         """Wait until somebody wants the holder's ear, but not longer than this."""
@@ -148,10 +149,6 @@ class Term:
 
     # -- in the loop --
 
-    async def _thaw(self) -> None:
-        if (left_s := self._thaws_at - mono_s()) > 0:
-            await anyio.sleep(left_s)
-
     async def _keep(self) -> None:
         period_s = self.lease.ttl_s / 3
         while True:
@@ -174,7 +171,7 @@ class Term:
                 self._observe(LoopBlocked(self._role, epoch, handler, at, self._silent_ms()))
             self._beat_at = mono_s()
             ends_at = self.lease.trusted_until
-            if self._thaws_at:
+            if self._thaws_at > 0:
                 ends_at = max(ends_at, self._thaws_at + self.lease.margin_s)
             if mono_s() > ends_at:
                 self._scope.cancel()

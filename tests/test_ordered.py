@@ -111,7 +111,7 @@ async def test_a_killed_consumer_under_its_own_name_goes_on(server: Server, queu
         place = t.tape.end
         await t.supervisor.restart("c1")
         took_over = await t.tape.until(TookOver, "c1", after=place)
-        assert sum(took_over.reclaimed.values()) == 2
+        assert sum(took_over.reclaimed.values()) == 1, "the other one was not worth fetching yet"
         await t.settled(2)
         assert t.bodies == [0, 0, 1]
 
@@ -408,8 +408,8 @@ async def test_a_message_fetched_during_a_stop_is_handled_if_it_was_its_last_del
 ) -> None:
     fetch = Pending.fetch
 
-    async def stop_meanwhile(self: Pending, *args: Any) -> Batch:
-        batch = await fetch(self, *args)
+    async def stop_meanwhile(self: Pending, *args: Any, **options: Any) -> Batch:
+        batch = await fetch(self, *args, **options)
         if batch.deliveries and not t.bodies:
             t.supervisor._members["c1"].role.stop()
         return batch

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from delayq import InvalidMessage, Queue
+from delayq import InvalidMessage, Queue, Retry
 from delayq.keys import GROUP
 from delayq.lease import Lease
 from delayq.message import Delivery, Message
@@ -278,12 +278,55 @@ async def test_a_call_made_again_counts_no_delivery_twice(
         delivery = (await pending.fetch(lease, "-", 1, call=call)).deliveries[0]
         assert isinstance(delivery, Delivery)
         assert delivery.message.deliveries == deliveries
-    for call, deliveries in (("two", 2), ("three", 3), ("three", 3)):
-        delivery = (await pending.redeliver(lease, [entry], call=call))[0]
+    for known in (
+        1,
+        2,
+        2,
+    ):  # as the caller knows it: whatever came between, a repeat counts no other
+        delivery = (await pending.redeliver(lease, [(entry, known)]))[0]
+        deliveries = known + 1
         assert isinstance(delivery, Delivery)
         assert delivery.message.deliveries == deliveries
     [row] = await client.xpending_range(KEYS.stream, GROUP, "-", "+", 10)
     assert row["times_delivered"] == 3
+
+
+async def test_a_fetch_made_again_after_another_call_counts_no_delivery_twice(
+    queue: Queue, pending: Pending, lease: Lease
+) -> None:
+    await queue.publish_many([1, 2])
+    first = (await pending.fetch(lease, "-", 1)).deliveries[0]
+    await pending.fetch(lease, "(" + first.entry, 5, call="lost")
+    await pending.redeliver(lease, [(first.entry, first.delivered)])
+    again = await pending.fetch(lease, "(" + first.entry, 5, call="lost")
+    assert [d.delivered for d in again.deliveries] == [1]
+
+
+async def test_a_last_delivery_is_held_back_while_others_are_in_hand(
+    client: Client, make_queue: MakeQueue, lease: Lease
+) -> None:
+    queue = make_queue(retry=Retry(max_deliveries=3))
+    pending = Pending(queue)
+    await pending.ensure_group()
+    await client.xadd(KEYS.stream, {"id": "a", "body": "1", "published": "1", "deliveries": "2"})
+    await queue.publish(1, id="b")
+    busy = await pending.fetch(lease, "-", 5, busy=True)
+    assert (busy.deliveries, busy.held_back) == ([], True)
+    alone = await pending.fetch(lease, "-", 5)
+    assert [d.delivered for d in alone.deliveries] == [1]
+    assert not alone.held_back
+    behind = await pending.fetch(lease, "(" + alone.deliveries[0].entry, 5, busy=True)
+    assert [d.delivered for d in behind.deliveries] == [1], "what was held back is not counted"
+
+
+async def test_a_batch_is_bounded_in_bytes(queue: Queue, pending: Pending, lease: Lease) -> None:
+    await queue.publish_many(["x" * 400_000] * 100)
+    start, sizes = "-", []
+    while batch := (await pending.fetch(lease, start, 500)).deliveries:
+        start = "(" + batch[-1].entry
+        sizes.append(len(batch))
+    assert sum(sizes) == 100
+    assert max(sizes) <= 16
 
 
 async def test_a_fetch_made_again_delivers_what_it_delivered_and_no_more(
@@ -292,8 +335,8 @@ async def test_a_fetch_made_again_delivers_what_it_delivered_and_no_more(
     for name in "abc":
         await queue.publish(1, id=name)
     entries = [d.entry for d in (await pending.fetch(lease, "-", 3)).deliveries]
-    for _ in range(3):
-        await pending.redeliver(lease, [entries[1]])
+    for known in (1, 2, 3):
+        await pending.redeliver(lease, [(entries[1], known)])
     for _ in range(2):
         again = (await pending.fetch(lease, "-", 3, call="same")).deliveries
         assert [d.entry for d in again] == [entries[0]], "the second is at its last delivery"

@@ -52,7 +52,7 @@ Call = Callable[[Pending, LeaseStore, Lease, Delivery], Awaitable[object]]
 FENCED: dict[str, Call] = {
     "fetch": lambda p, _s, lease, _d: p.fetch(lease, "-", 10),
     "fetch and ack": lambda p, _s, lease, d: p.fetch(lease, "-", 10, [d.entry]),
-    "redeliver": lambda p, _s, lease, d: p.redeliver(lease, [d.entry]),
+    "redeliver": lambda p, _s, lease, d: p.redeliver(lease, [(d.entry, 1)]),
     "ack": lambda p, _s, lease, d: p.ack(lease, [d.entry]),
     "retry": lambda p, _s, lease, d: p.retry_later(lease, d, 5),
     "dead letter": lambda p, _s, lease, d: p.dead_letter(lease, d.entry, 1, "why"),
@@ -60,7 +60,7 @@ FENCED: dict[str, Call] = {
     "put off": lambda p, _s, lease, d: p.put_off(lease, d.entry, 5),
     "park": lambda p, _s, lease, d: p.park(lease, d),
     "halt": lambda p, _s, lease, d: p.halt(lease, d, "why", ""),
-    "give back": lambda p, _s, lease, d: p.give_back(lease, [d.entry]),
+    "give back": lambda p, _s, lease, d: p.give_back(lease, [d]),
     "free a key": lambda p, _s, lease, d: p.ack(lease, [], ("k", d.message.id)),
     "reclaim": lambda p, _s, lease, _d: p.reclaim(lease, "-"),
     "inherit": lambda p, _s, lease, _d: p.inherit(lease, "x@1", 7),
@@ -147,7 +147,7 @@ async def test_at_maxmemory_publishing_is_refused_and_draining_goes_on(
     assert await pending.ack(lease, [first.entry]) == 1
     assert await pending.retry_later(lease, second, 5) > 0
     assert await pending.dead_letter(lease, third.entry, 1, "why")
-    assert await pending.redeliver(lease, [fourth.entry])
+    assert await pending.redeliver(lease, [(fourth.entry, 1)])
     assert (await pending.fetch(lease, "(" + fourth.entry, 10)).deliveries
     assert (await Schedule(queue).promote(now_ms=10**14))[0] == 2
     lease = await store.renew(lease)

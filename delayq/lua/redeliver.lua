@@ -1,12 +1,11 @@
--- Delivers again messages that are pending under the caller, counting the delivery.
+-- Delivers again messages that are pending under the caller, counting the delivery. Repeated, it counts no other.
 --
 -- KEYS[1] lease  HASH   the consumer's lease
 -- KEYS[2] stream STREAM ready and pending messages
 -- ARGV[1] epoch    string of the holder
 -- ARGV[2] group    string
 -- ARGV[3] consumer string the holder
--- ARGV[4] call     string an id of this call: made again, it has the same
--- ARGV[5…] stream ids, 1000 at most
+-- ARGV[4…] per message, 500 at most: stream id, deliveries with this one
 -- Returns per message still pending under the caller: stream id, deliveries, fields
 -- Cost: O(1) a message
 
@@ -15,16 +14,13 @@ local group, consumer = ARGV[2], ARGV[3]
 local refusal = fence(lease, ARGV[1])
 if refusal then return refusal end
 
-local count_up = repeated(lease, ARGV[4]) and 0 or 1
 local reply = {}
-for i = 5, #ARGV do
-  local id = ARGV[i]
-  local pending = redis.pcall('XPENDING', stream, group, id, id, 1, consumer)[1] -- an error, too, has no [1]
-  if pending then
-    local deliveries = pending[4] + count_up
+for i = 4, #ARGV, 2 do
+  local id, deliveries = ARGV[i], ARGV[i + 1]
+  if redis.pcall('XPENDING', stream, group, id, id, 1, consumer)[1] then -- an error, too, has no [1]
     local claimed = redis.call('XCLAIM', stream, group, consumer, 0, id, 'RETRYCOUNT', deliveries)[1]
     if claimed then
-      reply[#reply + 1] = {id, deliveries, claimed[2]}
+      reply[#reply + 1] = {id, tonumber(deliveries), claimed[2]}
     else
       redis.call('XACK', stream, group, id)
     end
