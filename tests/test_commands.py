@@ -237,6 +237,8 @@ async def test_on_a_terminal_it_is_asked(
         (["dead"], "dead: no such command"),
         (["dead", "frob"], "dead frob: no such command"),
         (["dead", "redrive", "orders", "--rate", "0"], "--rate"),
+        (["dead", "redrive", "orders", "--rate", "inf", "--yes"], "--rate"),
+        (["dead", "purge", "orders", "--older-than", "inf", "--yes"], "--older-than"),
         (["dead", "purge", "orders", "--older-than", "-1", "--yes"], "--older-than"),
         (["stats", "--namespace", "a b"], "--namespace"),
         (["doctor", "a b"], "QUEUE"),
