@@ -39,6 +39,17 @@ async def test_where_nobody_stands_by_a_handover_comes_back(server: Server, queu
         assert (active.name, active.epoch > first.epoch) == ("c1", True)
 
 
+async def test_a_handover_whose_bell_was_lost_is_seen_all_the_same(
+    server: Server, client: Client, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("delayq.term.CALL_S", 0.05)
+    async with troupe(server, queue) as t:
+        await t.active("c1")
+        await client.hset(queue.keys.lease(), "handover", "1")
+        with anyio.fail_after(10):
+            await t.tape.until(HandoverAsked, "c1")
+
+
 async def test_nobody_active_is_told(queue: Queue) -> None:
     assert await queue.who() is None
     assert await queue.handover() is None
