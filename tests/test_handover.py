@@ -112,3 +112,32 @@ async def test_a_halted_lane_resumes_past_its_message(
         await t.begins(2)
         assert t.bodies == [0, 1, 2]
     assert (await messages(client))["dead"] == [halted.id]
+
+
+async def halted_at(queue: Queue) -> str | None:
+    halted = (await queue.stats()).halted
+    return halted and halted.id
+
+
+async def test_of_two_keys_that_halt_at_once_the_lane_tells_one_after_the_other(
+    server: Server, make_queue: MakeQueue
+) -> None:
+    queue = make_queue("key", retry=Retry(never=(ValueError,)), on_failure="halt")
+    for body in (1, 2):
+        await queue.publish(body, key=f"k{body}", id=f"m{body}")
+    async with troupe(server, queue) as t:
+        for body in (1, 2):
+            t.held[body] = anyio.Event()
+            t.failing[body] = [ValueError(), ValueError()]
+        await t.active("c1")
+        for body in (1, 2):
+            await t.begins(body)
+        for body in (1, 2):
+            t.held[body].set()
+            await t.tape.until(Halted, where=lambda event: event.id == f"m{body}")  # noqa: B023
+        assert await halted_at(queue) == "m1"
+        place = t.tape.end
+        assert await queue.resume(skip=True) == "m1"
+        await t.tape.until(Halted, where=lambda event: event.id == "m2", after=place)
+        assert await halted_at(queue) == "m2"
+        assert t.bodies == [1, 2, 2]
