@@ -28,6 +28,25 @@ from delayq.standby import Standby
 from delayq.term import Term
 
 
+_LIMITS = {
+    "lease_ttl_s": (0.1, 86_400),
+    "batch": (1, 1_000),
+    "concurrency": (1, 100_000),
+    "time_limit_s": (0.001, 86_400),
+}
+
+
+def check_limits(**given: float | None) -> None:
+    """Check numbers that a consumer is given, by name.
+
+    :raises ValueError: if one is out of range
+    """
+    for name, value in given.items():
+        least, most = _LIMITS[name]
+        if value is not None and not least <= value <= most:
+            raise ValueError(f"{name}: {least} to {most} (got {value})")
+
+
 class Consumer:
     """Handles the messages of one queue, as `name`.
 
@@ -58,14 +77,12 @@ class Consumer:
         observe: Observer = log_trouble,
     ) -> None:
         self.name = checked_name("consumer", name)
-        for what, value, least, most in (
-            ("lease_ttl_s", lease_ttl_s, 0.1, 86_400),
-            ("batch", batch, 1, 1_000),
-            ("concurrency", concurrency, 1, 100_000),
-            ("time_limit_s", time_limit_s or 1, 0.001, 86_400),
-        ):
-            if not least <= value <= most:
-                raise ValueError(f"{what}: {least} to {most} (got {value})")
+        check_limits(
+            lease_ttl_s=lease_ttl_s,
+            batch=batch,
+            concurrency=concurrency,
+            time_limit_s=time_limit_s,
+        )
         if not callable(handler):
             raise TypeError("handler: a function of a body and a context is needed")
         if not (acknowledge or queue.ordered):

@@ -132,3 +132,25 @@ async def test_an_error_in_the_body_ends_what_was_started(server: Server, client
     with anyio.fail_after(5):
         while len(await client.client_list()) > 2:
             await anyio.lowlevel.checkpoint()
+
+
+async def _handle(_body: Any, _context: Context) -> None:
+    pass
+
+
+def test_no_queue_takes_the_place_of_the_poller_of_another() -> None:
+    app = App(redis_url="redis://shop")
+    for name in ("orders", "orders.poller"):
+        app.queue(name).handler()(_handle)
+    assert len(app.roles("p1")) == 4
+
+
+@pytest.mark.parametrize(
+    "options", [{"concurrency": 0}, {"batch": 1_001}, {"time_limit_s": 0}, {"time_limit_s": -1}]
+)
+def test_a_wrong_option_of_a_handler_is_refused_where_it_is_declared(
+    options: dict[str, Any],
+) -> None:
+    orders = App(redis_url="redis://shop").queue("orders")
+    with pytest.raises(ValueError, match=next(iter(options))):
+        orders.handler(**options)
