@@ -167,21 +167,9 @@ class Consumer:
             await self._hand_over(store, lease)
             return
         pending = Pending(queue)
-        work = Work(
-            self.name,
-            pending,
-            queue.retry,
-            queue.on_failure,
-            self._handling,
-            doorbell,
-            queue.clock,
-            self._observe,
-            self._batch,
-            self._acknowledge,
-        )
         handler = (self._handling.name, self._handling.code)
         term = Term(store, lease, self.name, self._observe, calls=vacancy, handler=handler)
-        service = self._serving(work, term, store)
+        service = self._serving(self._work(queue, pending, doorbell), term, store)
 
         async def serve() -> None:
             await self._take_over(pending, term, why, everything=queue.ordered)
@@ -200,6 +188,20 @@ class Consumer:
         self._passing_on = term.handover.is_set()
         if held:
             await self._hand_over(store, lease)
+
+    def _work(self, queue: Queue, pending: Pending, doorbell: Bell) -> Work:
+        return Work(
+            self.name,
+            pending,
+            queue.retry,
+            queue.on_failure,
+            self._handling,
+            doorbell,
+            queue.clock,
+            self._observe,
+            self._batch,
+            self._acknowledge,
+        )
 
     def _serving(self, work: Work, term: Term, store: LeaseStore) -> Service:
         match self._queue.ordering:
