@@ -23,7 +23,7 @@ from delayq.queue import OnDue, Ordering, Queue
 from delayq.recurring import Missed, Recurrence, recurrence
 from delayq.retry import OnFailure, Retry
 from delayq.settings import AppSettings, load, own_name
-from delayq.supervisor import Role, Supervisor, ending
+from delayq.supervisor import Role, Supervisor, described, ending
 from delayq.ticker import Ticker
 
 R = TypeVar("R", bound=Awaitable[None] | None)
@@ -288,7 +288,10 @@ class App:
         return lambda: Ticker(self.server, queue, recurs, name=name, observe=self._observed)
 
     def _observed(self, event: Event) -> None:
-        self.observe(event)
+        try:
+            self.observe(event)
+        except Exception as error:  # noqa: BLE001 - whoever watches must not end what is watched
+            warn("observer failed", of=type(event).__name__, error=described(error))
 
     def _connected(self) -> Redis:
         if self._client is None:
