@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from delayq.body import B, Codec
 from delayq.clock import SERVER_CLOCK, Clock, SharedClock
 from delayq.connection import Server, check
-from delayq.consumer import Consumer
+from delayq.consumer import Consumer, check_limits
 from delayq.errors import NotOpen, ServerMissing, alone
 from delayq.events import Event, Observer
 from delayq.handling import Context
@@ -23,7 +23,7 @@ from delayq.queue import OnDue, Ordering, Queue
 from delayq.recurring import Missed, Recurrence, recurrence
 from delayq.retry import OnFailure, Retry
 from delayq.settings import AppSettings, load, own_name
-from delayq.supervisor import Role, Supervisor, ending
+from delayq.supervisor import Role, Supervisor, described, ending
 from delayq.ticker import Ticker
 
 R = TypeVar("R", bound=Awaitable[None] | None)
@@ -54,8 +54,9 @@ class AppQueue(Queue[B]):
         :param concurrency: messages handled at once in this process; one, if order is strict
         :param time_limit_s: how long handling a message may take; then it has failed
         :param batch: messages fetched at once, at most
-        :raises ValueError: if the queue has a handler already
+        :raises ValueError: if a number is out of range, or the queue has a handler already
         """
+        check_limits(concurrency=concurrency, time_limit_s=time_limit_s, batch=batch)
 
         def decorate(handler: Callable[[B, Context], R]) -> Callable[[B, Context], R]:
             if self.handled:
@@ -259,11 +260,11 @@ class App:
         made: dict[str, Callable[[], Role]] = {}
         for queue in self.queues.values():
             for handled in queue.handled:
-                consumer, poller = f"{queue.name}.{name}", f"{queue.name}.poller.{name}"
+                consumer, poller = f"{queue.name}.{name}", f"{queue.name}:poller.{name}"
                 made[consumer] = self._consumer(queue, handled, consumer)
                 made[poller] = self._poller(queue, poller)
             if recurs := self._recurrences.get(queue.name):
-                ticker = f"{queue.name}.ticker.{name}"
+                ticker = f"{queue.name}:ticker.{name}"
                 made[ticker] = self._ticker(queue, recurs, ticker)
         return made
 
@@ -287,7 +288,10 @@ class App:
         return lambda: Ticker(self.server, queue, recurs, name=name, observe=self._observed)
 
     def _observed(self, event: Event) -> None:
-        self.observe(event)
+        try:
+            self.observe(event)
+        except Exception as error:  # noqa: BLE001 - whoever watches must not end what is watched
+            warn("observer failed", of=type(event).__name__, error=described(error))
 
     def _connected(self) -> Redis:
         if self._client is None:

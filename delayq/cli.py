@@ -43,6 +43,7 @@ from delayq.errors import (
     InvalidFolder,
     InvalidMessage,
     InvalidName,
+    InvalidSettings,
     ServerError,
     UsageError,
     alone,
@@ -59,6 +60,7 @@ from delayq.settings import (
 from delayq.supervisor import LAST_RESORT_S, leave, signalled
 
 OK, NOT_OK, USAGE, SERVER = 0, 1, 2, 3
+_USAGE_ERRORS = (InvalidCursor, InvalidFolder, InvalidMessage, InvalidName, InvalidSettings)
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(USAGE, *(said(problem, places) for problem in error.errors()))
     except (DelayqError, ExceptionGroup) as error:
         cause = alone(error)
-        if isinstance(cause, InvalidCursor | InvalidFolder | InvalidMessage | InvalidName):
+        if isinstance(cause, _USAGE_ERRORS):
             return _failed(USAGE, str(cause))
         if isinstance(cause, ServerError):
             return _failed(SERVER, str(cause))

@@ -28,6 +28,25 @@ from delayq.standby import Standby
 from delayq.term import Term
 
 
+_LIMITS = {
+    "lease_ttl_s": (0.1, 86_400),
+    "batch": (1, 1_000),
+    "concurrency": (1, 100_000),
+    "time_limit_s": (0.001, 86_400),
+}
+
+
+def check_limits(**given: float | None) -> None:
+    """Check numbers that a consumer is given, by name.
+
+    :raises ValueError: if one is out of range
+    """
+    for name, value in given.items():
+        least, most = _LIMITS[name]
+        if value is not None and not least <= value <= most:
+            raise ValueError(f"{name}: {least} to {most} (got {value})")
+
+
 class Consumer:
     """Handles the messages of one queue, as `name`.
 
@@ -58,14 +77,12 @@ class Consumer:
         observe: Observer = log_trouble,
     ) -> None:
         self.name = checked_name("consumer", name)
-        for what, value, least, most in (
-            ("lease_ttl_s", lease_ttl_s, 0.1, 86_400),
-            ("batch", batch, 1, 1_000),
-            ("concurrency", concurrency, 1, 100_000),
-            ("time_limit_s", time_limit_s or 1, 0.001, 86_400),
-        ):
-            if not least <= value <= most:
-                raise ValueError(f"{what}: {least} to {most} (got {value})")
+        check_limits(
+            lease_ttl_s=lease_ttl_s,
+            batch=batch,
+            concurrency=concurrency,
+            time_limit_s=time_limit_s,
+        )
         if not callable(handler):
             raise TypeError("handler: a function of a body and a context is needed")
         if not (acknowledge or queue.ordered):
@@ -150,21 +167,9 @@ class Consumer:
             await self._hand_over(store, lease)
             return
         pending = Pending(queue)
-        work = Work(
-            self.name,
-            pending,
-            queue.retry,
-            queue.on_failure,
-            self._handling,
-            doorbell,
-            queue.clock,
-            self._observe,
-            self._batch,
-            self._acknowledge,
-        )
         handler = (self._handling.name, self._handling.code)
         term = Term(store, lease, self.name, self._observe, calls=vacancy, handler=handler)
-        service = self._serving(work, term, store)
+        service = self._serving(self._work(queue, pending, doorbell), term, store)
 
         async def serve() -> None:
             await self._take_over(pending, term, why, everything=queue.ordered)
@@ -183,6 +188,20 @@ class Consumer:
         self._passing_on = term.handover.is_set()
         if held:
             await self._hand_over(store, lease)
+
+    def _work(self, queue: Queue, pending: Pending, doorbell: Bell) -> Work:
+        return Work(
+            self.name,
+            pending,
+            queue.retry,
+            queue.on_failure,
+            self._handling,
+            doorbell,
+            queue.clock,
+            self._observe,
+            self._batch,
+            self._acknowledge,
+        )
 
     def _serving(self, work: Work, term: Term, store: LeaseStore) -> Service:
         match self._queue.ordering:

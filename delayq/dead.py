@@ -1,5 +1,6 @@
 """Dead letters: looked at, sent again, deleted."""
 
+import math
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -62,12 +63,12 @@ class DeadLetters:
         :param rate: messages per second at most; None is as fast as can be
         :param on_page: called after each page with what was done so far
         :return: how many were sent again
-        :raises ValueError: if `rate` is not above 0
+        :raises ValueError: if `rate` is not above 0, or not finite
         :raises ServerError: if the server did not answer, or refused; some may be moved, and the
             call may be repeated
         """
-        if rate is not None and not rate > 0:
-            raise ValueError(f"rate: above 0 (got {rate})")
+        if rate is not None and not 0 < rate < math.inf:
+            raise ValueError(f"rate: above 0, and finite (got {rate})")
         k = self._keys
         keys = [k.dead, k.schedule, k.bodies, k.arrival, k.bell]
         limit = PROMOTE_LIMIT if rate is None else max(1, min(PROMOTE_LIMIT, int(rate / 10)))

@@ -21,7 +21,7 @@ from delayq.retry import Retry
 Level = Literal["ok", "warning", "problem"]
 
 LATE_MS = 5_000
-"""Something due for longer and still scheduled: no poller is running."""
+"""Something due for longer and still scheduled: no poller is running; or ready: no consumer is."""
 CLOCKS_APART_MS = 1_000
 _SURVEYED = 100
 """Pending messages that are looked at."""
@@ -160,6 +160,7 @@ async def _counted(client: Redis, keys: LaneKeys) -> list[Finding]:
     counts = f"{found.scheduled} scheduled, {found.ready} ready, {found.pending} pending"
     problems = [
         *_schedule(keys.queue, found),
+        *_unread(keys.queue, found),
         *_lane(keys.queue, found),
         *[finding async for finding in _expiry(client, keys)],
         *[finding async for finding in _epoch(client, keys, found)],
@@ -188,6 +189,14 @@ def _schedule(name: str, found: Stats) -> list[Finding]:
         return []
     said = f"due for {late_ms / 1000:.0f} s and still scheduled: no poller is running"
     return [Finding("problem", name, said, "run a Poller of this queue")]
+
+
+def _unread(name: str, found: Stats) -> list[Finding]:
+    late_ms = found.oldest_ms or 0
+    if found.consumers or not found.ready or late_ms <= LATE_MS:
+        return []
+    said = f"ready for {late_ms / 1000:.0f} s and not fetched: no consumer is running"
+    return [Finding("problem", name, said, "run a Consumer of this queue")]
 
 
 def _lane(name: str, found: Stats) -> list[Finding]:

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 from delayq.clock import mono_s
 from delayq.connection import Server
-from delayq.errors import DelayqError
 from delayq.lease import Lease, renew_blocking
 
 MOST_TTLS = 6
@@ -71,6 +70,7 @@ class Heartbeat:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="delayq", daemon=True)
                 self._thread.start()
+        self._changed.set()
 
         def end() -> None:
             with self._lock:
@@ -100,15 +100,19 @@ class Heartbeat:
         if late_s <= 0:
             watched.told = False
         elif late_s < MOST_TTLS * held.lease.ttl_s:
-            if not watched.told:
-                watched.told = True
-                at, own = _place(watched.loop_thread, held.code)
-                held.blocked(at, own=own)
-            # Unreachable, or refused: the loop finds out by itself.
-            with suppress(DelayqError, OSError):
+            # Unreachable, or refused: the loop finds out by itself. Nor may anything else that goes
+            # wrong for one lease, such as a log that cannot be written, end the thread of all.
+            with suppress(Exception):
+                self._tell(watched)
                 if watched.client is None:
                     watched.client = watched.server.blocking_client()
                 held.renewed(renew_blocking(watched.client, held.lease, held.connection))
+
+    def _tell(self, watched: _Watched) -> None:
+        if not watched.told:
+            watched.told = True
+            at, own = _place(watched.loop_thread, watched.held.code)
+            watched.held.blocked(at, own=own)
 
 
 def _place(thread: int, code: object) -> tuple[str, bool]:

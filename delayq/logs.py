@@ -73,16 +73,12 @@ def log_trouble(event: Event) -> None:
     What a role does that was given no observer: so that nothing goes wrong in silence.
     """
     if _is_trouble(event):
-        fields = " ".join(f"{name}={value!r}" for name, value in _fields(event).items())
-        logging.getLogger("delayq").warning("%s: %s", _words(event), fields)
+        _warn_plainly(_words(event), _fields(event))
 
 
 def warn_at_once(event: Event) -> None:
     """Warn of an event from a thread: of a loop that is blocked nobody else can tell."""
-    if structlog.is_configured():
-        structlog.get_logger().warning(_words(event), **_fields(event))
-    else:
-        log_trouble(event)
+    warn(_words(event), **_fields(event))
 
 
 def _is_trouble(event: Event) -> bool:
@@ -96,13 +92,21 @@ def _words(event: Event) -> str:
 
 
 def warn(text: str, **fields: Any) -> None:
-    """Log a warning that is no event."""
-    structlog.get_logger().warning(text, **fields)
+    """Warn: in a command by its log, in a user's program by the logger of `log_trouble`."""
+    if structlog.is_configured():
+        structlog.get_logger().warning(text, **fields)
+    else:
+        _warn_plainly(text, fields)
 
 
 def tell(text: str, **fields: Any) -> None:
     """Log what a command has to say that is no event."""
     structlog.get_logger().info(text, **fields)
+
+
+def _warn_plainly(text: str, fields: dict[str, Any]) -> None:
+    told = " ".join(f"{name}={value!r}" for name, value in fields.items())
+    logging.getLogger("delayq").warning("%s: %s" if told else "%s%s", text, told)
 
 
 def _fields(event: Event) -> dict[str, Any]:

@@ -213,6 +213,7 @@ def ending(grace_s: float) -> Iterator[anyio.Event]:
     listens, and ends the process by `leave`. The message in hand is for the next consumer, as after
     any death. For the same cause it is ended when stopping takes much longer than `grace_s`.
     """
+    numbers = (signal.SIGINT, signal.SIGTERM)
     asked, loop = anyio.Event(), asyncio.get_running_loop()
     hearing, telling = socket.socketpair()
     telling.settimeout(0)
@@ -220,6 +221,8 @@ def ending(grace_s: float) -> Iterator[anyio.Event]:
     def listen() -> None:
         with hearing, suppress(TimeoutError):
             while told := hearing.recv(1):
+                if told[0] not in numbers:
+                    continue  # a signal that the program handles for itself
                 if hearing.gettimeout() is not None:
                     leave(128 + told[0])
                 hearing.settimeout(grace_s + LAST_RESORT_S)
@@ -229,8 +232,9 @@ def ending(grace_s: float) -> Iterator[anyio.Event]:
 
     # The byte is written at once, whatever the main thread does; a Python handler has to wait.
     fd_before = signal.set_wakeup_fd(telling.fileno(), warn_on_full_buffer=False)
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    # Asks, too: a loop that is given a handler for any signal has the bytes written to itself.
+    ask = lambda *_: loop.call_soon_threadsafe(asked.set)  # noqa: E731
+    before = {number: signal.signal(number, ask) for number in numbers}
     threading.Thread(target=listen, name="delayq signals", daemon=True).start()
     try:
         yield asked

@@ -182,12 +182,12 @@ class Term:
 
     async def _listen(self) -> None:
         while True:
-            if await self._calls.wait(CALL_S):
-                if await self.fenced("look", self._store.handover_asked):
-                    self._observe(HandoverAsked(self._role, self.lease.epoch))
-                    self.handover.set()
-                self._called.set()
-                self._called = anyio.Event()
+            await self._calls.wait(CALL_S)
+            if await self.fenced("look", self._store.handover_asked):
+                self._observe(HandoverAsked(self._role, self.lease.epoch))
+                self.handover.set()
+            self._called.set()
+            self._called = anyio.Event()
 
     def _seen(self, event: Event) -> None:
         # After an outage the connection is a new one: name it before a standby looks.

@@ -113,6 +113,10 @@ async def test_a_demo_on_a_given_server_leaves_no_key(server: Server, client: Cl
         (["run-demo", "delay", "--namespace", "a b"], "--namespace"),
         (["run-demo", "failover", "--lease-ttl-ms", "1"], "--lease-ttl-ms"),
         (["run-demo", "failover", "--name", "c1"], "--only"),
+        (["run", "shop"], "module:name"),
+        (["run", ".shop:app"], "module:name"),
+        (["run", "./shop.py:app"], "module:name"),
+        (["run", "shop.py:app"], "no module shop"),
         (["server", "--appendfsync", "sometimes"], "--appendfsync"),
         (["server", "--data", "/dev/null/x"], "--data"),
     ],
@@ -129,6 +133,14 @@ def test_a_mistyped_variable_is_named() -> None:
     said = run("run-demo", "delay", DELAYQ_MESAGES="3")
     assert said.returncode == 2
     assert "DELAYQ_MESAGES: no such setting; did you mean DELAYQ_MESSAGES?" in said.stderr
+
+
+def test_a_wrong_variable_of_an_app_is_named(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("from delayq import App\napp = App()\n")
+    said = run("run", "shop:app", cwd=str(tmp_path), DELAYQ_LEASE_TTL_MS="abc")
+    assert said.returncode == 2
+    assert "DELAYQ_LEASE_TTL_MS" in said.stderr
+    assert "Traceback" not in said.stderr
 
 
 def test_a_variable_out_of_range_is_named() -> None:

@@ -99,6 +99,24 @@ async def test_stats_tell_of_one_queue_or_of_all(
     assert "scheduled    1" in operate("stats", "orders").stdout
 
 
+async def test_a_queue_that_cannot_be_counted_hides_no_other(
+    operate: Run, client: Client, queue: Queue
+) -> None:
+    await queue.publish(1)
+    await client.sadd("test:queues", "a b", "bills")
+    await client.set(LaneKeys("test", "bills").stream, "x")
+    said = operate("stats", "--json")
+    assert (said.returncode, said.stderr) == (1, "")
+    wrong, bills, orders = json.loads(said.stdout)
+    assert (wrong["queue"], bills["queue"], orders["queue"]) == ("a b", "bills", "orders")
+    assert "letters" in wrong["error"]
+    assert "is a string" in bills["error"]
+    assert orders["ready"] == 1
+    lines = operate("stats").stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["orders", "a", "bills:"]
+    assert operate("stats", "bills").returncode == 3
+
+
 async def test_messages_are_listed_by_pages_and_shown(operate: Run, queue: Queue) -> None:
     for number in range(3):
         await queue.publish({"n": number}, id=f"m{number}", delay=60)
@@ -237,6 +255,8 @@ async def test_on_a_terminal_it_is_asked(
         (["dead"], "dead: no such command"),
         (["dead", "frob"], "dead frob: no such command"),
         (["dead", "redrive", "orders", "--rate", "0"], "--rate"),
+        (["dead", "redrive", "orders", "--rate", "inf", "--yes"], "--rate"),
+        (["dead", "purge", "orders", "--older-than", "inf", "--yes"], "--older-than"),
         (["dead", "purge", "orders", "--older-than", "-1", "--yes"], "--older-than"),
         (["stats", "--namespace", "a b"], "--namespace"),
         (["doctor", "a b"], "QUEUE"),

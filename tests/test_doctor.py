@@ -58,6 +58,22 @@ async def test_what_is_due_and_stays_scheduled_lacks_a_poller(client: Client) ->
     assert (await found(client, "no poller")).level == "problem"
 
 
+async def test_messages_that_are_ready_and_nobody_handles_are_a_problem(
+    client: Client, queue: Queue, pending: Pending, lease: Lease
+) -> None:
+    seconds, _ = await client.time()
+    await queue.publish(1)
+    assert {finding.level for finding in await of_the_queue(client)} == {"ok"}
+    await client.xtrim(KEYS.stream, maxlen=0)
+    await client.delete(KEYS.stream)
+    await client.xadd(KEYS.stream, {"body": "1"}, f"{seconds * 1000 - 60_000}-1")
+    assert (await found(client, "no consumer is running")).level == "problem"
+    await pending.ensure_group()
+    assert (await found(client, "no consumer is running")).level == "problem"
+    await client.xgroup_createconsumer(KEYS.stream, GROUP, lease.holder)
+    assert {finding.level for finding in await of_the_queue(client)} == {"ok"}
+
+
 async def test_a_halted_lane_and_parked_keys_are_told(client: Client) -> None:
     await client.hset(KEYS.halted, mapping={"id": "m7", "reason": "max deliveries"})
     assert (await found(client, "halted at m7: max deliveries")).level == "problem"

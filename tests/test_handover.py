@@ -39,6 +39,17 @@ async def test_where_nobody_stands_by_a_handover_comes_back(server: Server, queu
         assert (active.name, active.epoch > first.epoch) == ("c1", True)
 
 
+async def test_a_handover_whose_bell_was_lost_is_seen_all_the_same(
+    server: Server, client: Client, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("delayq.term.CALL_S", 0.05)
+    async with troupe(server, queue) as t:
+        await t.active("c1")
+        await client.hset(queue.keys.lease(), "handover", "1")
+        with anyio.fail_after(10):
+            await t.tape.until(HandoverAsked, "c1")
+
+
 async def test_nobody_active_is_told(queue: Queue) -> None:
     assert await queue.who() is None
     assert await queue.handover() is None
@@ -101,3 +112,32 @@ async def test_a_halted_lane_resumes_past_its_message(
         await t.begins(2)
         assert t.bodies == [0, 1, 2]
     assert (await messages(client))["dead"] == [halted.id]
+
+
+async def halted_at(queue: Queue) -> str | None:
+    halted = (await queue.stats()).halted
+    return halted and halted.id
+
+
+async def test_of_two_keys_that_halt_at_once_the_lane_tells_one_after_the_other(
+    server: Server, make_queue: MakeQueue
+) -> None:
+    queue = make_queue("key", retry=Retry(never=(ValueError,)), on_failure="halt")
+    for body in (1, 2):
+        await queue.publish(body, key=f"k{body}", id=f"m{body}")
+    async with troupe(server, queue) as t:
+        for body in (1, 2):
+            t.held[body] = anyio.Event()
+            t.failing[body] = [ValueError(), ValueError()]
+        await t.active("c1")
+        for body in (1, 2):
+            await t.begins(body)
+        for body in (1, 2):
+            t.held[body].set()
+            await t.tape.until(Halted, where=lambda event: event.id == f"m{body}")  # noqa: B023
+        assert await halted_at(queue) == "m1"
+        place = t.tape.end
+        assert await queue.resume(skip=True) == "m1"
+        await t.tape.until(Halted, where=lambda event: event.id == "m2", after=place)
+        assert await halted_at(queue) == "m2"
+        assert t.bodies == [1, 2, 2]

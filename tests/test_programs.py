@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from delayq import App, Context, NotOpen, Server, ServerError, ServerUnreachable
+from delayq.events import Event
 from tests.conftest import Client
 from tests.servers import RealServer
 
@@ -132,3 +133,61 @@ async def test_an_error_in_the_body_ends_what_was_started(server: Server, client
     with anyio.fail_after(5):
         while len(await client.client_list()) > 2:
             await anyio.lowlevel.checkpoint()
+
+
+async def _handle(_body: Any, _context: Context) -> None:
+    pass
+
+
+def test_no_queue_takes_the_place_of_the_poller_of_another() -> None:
+    app = App(redis_url="redis://shop")
+    for name in ("orders", "orders.poller"):
+        app.queue(name).handler()(_handle)
+    assert len(app.roles("p1")) == 4
+
+
+@pytest.mark.parametrize(
+    "options", [{"concurrency": 0}, {"batch": 1_001}, {"time_limit_s": 0}, {"time_limit_s": -1}]
+)
+def test_a_wrong_option_of_a_handler_is_refused_where_it_is_declared(
+    options: dict[str, Any],
+) -> None:
+    orders = App(redis_url="redis://shop").queue("orders")
+    with pytest.raises(ValueError, match=next(iter(options))):
+        orders.handler(**options)
+
+
+async def test_an_observer_that_fails_is_told_and_ends_nothing(
+    server: Server, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    def observe(event: Event) -> None:
+        raise RuntimeError(f"{type(event).__name__} is not counted")
+
+    app = App(redis_url=server.url, namespace="watched", observe=observe)
+    queue = app.queue("orders")
+    handled = anyio.Event()
+
+    @queue.handler()
+    async def handle(_body: Any, _context: Context) -> None:
+        handled.set()
+
+    async with app:
+        await app.start()
+        await queue.publish(1)
+        with anyio.fail_after(10):
+            await handled.wait()
+    assert await client.xlen(queue.keys.stream) == 0
+    assert "RuntimeError: Acked is not counted" in caplog.text
+
+
+async def test_in_a_program_warnings_go_to_its_own_log(
+    server: Server, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    await client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        async with App(redis_url=server.url) as app:
+            await app.start()
+    finally:
+        await client.config_set("maxmemory-policy", "noeviction")
+    assert [record.name for record in caplog.records] == ["delayq"]
+    assert "allkeys-lru" in caplog.text

@@ -150,7 +150,7 @@ async def test_a_second_signal_ends_at_once_whatever_a_handler_does(
     until(lambda: ledger.count(book) == 1, "begun")
     service.send(signal.SIGTERM)
     if how != "block":
-        service.logged("ended", role="held.poller.p1")
+        service.logged("ended", role="held:poller.p1")
     assert service.process.poll() is None, "the first signal only asks"
     began = time.monotonic()
     service.send(signal.SIGINT)

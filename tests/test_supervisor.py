@@ -1,4 +1,6 @@
 import asyncio
+import subprocess
+import sys
 
 import anyio
 import anyio.lowlevel
@@ -117,3 +119,33 @@ async def test_a_role_that_cancels_its_own_task_has_crashed_and_the_others_live(
         supervisor.spawn("b", Played)
         await tape.until(Spawned, "a", where=lambda _: len(tape.of(Spawned, "a")) == 2)
         assert [event.how for event in tape.of(Ended)] == ["crashed"]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "signal.signal(signal.SIGUSR1, lambda *_: None); os.kill(os.getpid(), signal.SIGUSR1)",
+        "asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, print)",
+    ],
+    ids=["one for a handler of the program", "one for the event loop"],
+)
+def test_only_the_first_signal_to_end_is_heard_whatever_other_signals_are_for(before: str) -> None:
+    program = f"""
+import asyncio, os, signal
+from delayq.supervisor import ending
+
+async def main():
+    with ending(5) as asked:
+        {before}
+        await asyncio.sleep(0)
+        print(asked.is_set())
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(asked.wait(), 5)
+        print(asked.is_set())
+
+asyncio.run(main())
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (said.returncode, said.stdout.split()) == (0, ["False", "True"]), said.stderr

@@ -372,7 +372,7 @@ async def test_whoever_is_about_to_do_something_is_waited_for() -> None:
     app.every(timedelta(hours=1), name="q")(lambda _tick, _context: None)
     async with testing.running(app) as stage:
         quiet, roles = stage._quiet, stage._processes["p1"]
-        for name in ("q.poller.p1", "q.ticker.p1"):
+        for name in ("q:poller.p1", "q:ticker.p1"):
             role = roles[name]
             assert isinstance(role, Poller | Ticker)
             role.idle = False

@@ -1,6 +1,6 @@
 """The commands that look: stats, list, show."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
@@ -17,6 +17,7 @@ from delayq.commands.settings import (
     StatsSettings,
 )
 from delayq.commands.table import Answer, cell, moment, printable, span, table
+from delayq.errors import InvalidName, ScriptFailed
 from delayq.keys import LaneKeys, registry
 from delayq.queue import Queue
 from delayq.record import Page, Record, State
@@ -43,20 +44,38 @@ async def names_of(client: Redis, settings: OperatorSettings, name: str | None) 
 
 
 async def run_stats(settings: StatsSettings) -> Answer:
-    """Count what is where."""
+    """Count what is where. Of all queues, one that cannot be counted hides no other."""
     async with opened(settings) as client:
-        names = await names_of(client, settings, settings.queue)
-        found = {name: await queue_of(client, settings, name).stats() for name in names}
-    value = [{"queue": name, "lag": s.lag} | asdict(s) for name, s in found.items()]
-    if settings.queue is not None:
-        return Answer(_one(found[settings.queue]), value[0])
+        if settings.queue is not None:
+            counted = await queue_of(client, settings, settings.queue).stats()
+            return Answer(_one(counted), _counts(settings.queue, counted))
+        found: dict[str, Stats | str] = {}
+        for name in await names_of(client, settings, None):
+            try:
+                found[name] = await queue_of(client, settings, name).stats()
+            except (InvalidName, ScriptFailed) as error:
+                found[name] = str(error)
+    if not found:
+        return Answer(f"no queues in the namespace {settings.namespace}", [])
+    value = [_counts(name, s) for name, s in found.items()]
+    wrong = [printable(f"{name}: {s}") for name, s in found.items() if isinstance(s, str)]
+    return Answer("\n".join([_all(found), *wrong]), value, ok=not wrong)
+
+
+def _counts(name: str, s: Stats | str) -> dict[str, Any]:
+    if isinstance(s, str):
+        return {"queue": name, "error": s}
+    return {"queue": name, "lag": s.lag} | asdict(s)
+
+
+def _all(found: Mapping[str, Stats | str]) -> str:
     columns = ("queue", "scheduled", "ready", "pending", "dead", "oldest", "holder")
     rows = [
         (name, s.scheduled, s.ready, s.pending, s.dead, span(s.oldest_ms), s.holder)
         for name, s in found.items()
+        if isinstance(s, Stats)
     ]
-    text = table(columns, rows) if rows else f"no queues in the namespace {settings.namespace}"
-    return Answer(text, value)
+    return table(columns, rows)
 
 
 def _one(s: Stats) -> str:

@@ -33,7 +33,7 @@ def load(target: str) -> App:
     :raises UsageError: if there is none
     """
     module_name, colon, name = target.partition(":")
-    if not (module_name and colon and name):
+    if not (all(module_name.split(".")) and colon and name):
         raise UsageError(f"run: {target!r} is not module:name, such as shop:app")
     sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
     try:

@@ -199,7 +199,9 @@ class RedriveSettings(LetterSettings):
 
     model_config = _described("dead redrive")
 
-    rate: float | None = Field(None, gt=0, description="Messages per second at most")
+    rate: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Messages per second at most"
+    )
 
 
 class DeadPurgeSettings(LetterSettings):
@@ -208,7 +210,7 @@ class DeadPurgeSettings(LetterSettings):
     model_config = _described("dead purge")
 
     older_than: float | None = Field(
-        None, ge=0, description="Only letters that have been dead for longer, s"
+        None, ge=0, le=MAX_DELAY_S, description="Only letters that have been dead for longer, s"
     )
 
 

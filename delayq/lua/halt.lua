@@ -1,4 +1,5 @@
--- Stops the lane at a pending message, until it is resumed. Repeated, it changes nothing.
+-- Stops the lane at a pending message, until it is resumed. Repeated, it changes nothing; nor does it where the lane
+-- stopped at another one: this one stays pending, to be delivered again when the lane goes on.
 --
 -- KEYS[1] lease  HASH the lease of the lane
 -- KEYS[2] stream STREAM ready and pending messages
@@ -21,6 +22,8 @@ if #redis.call('XRANGE', stream, entry, entry) == 0 then
   redis.call('XACK', stream, group, entry)
   return 0
 end
+local stopped_at = redis.call('HGET', halted, 'entry')
+if stopped_at and stopped_at ~= entry then return 1 end
 redis.call('HSET', halted, 'entry', entry, 'id', ARGV[5], 'reason', ARGV[6], 'error', ARGV[7],
   'halted_ms', int(now_ms(ARGV[3])))
 return 1
