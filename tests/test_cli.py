@@ -59,7 +59,8 @@ def test_the_seed_decides_what_is_corrupted() -> None:
 
 
 def test_the_failover_demo_keeps_order_over_kill_stall_and_stop() -> None:
-    said = run("run-demo", "failover", "--lease-ttl-ms", "600", "--json")
+    quick = ("--lease-ttl-ms", "600", "--handle-ms", "30", "--interval-ms", "25")
+    said = run("run-demo", "failover", *quick, "--json")
     found = verdict(said.stdout)
     assert said.returncode == 0
     assert found["ok"] is True
