@@ -14,6 +14,7 @@ from delayq.message import Delivery
 from delayq.parking import Parking
 from delayq.pending import Pending
 from delayq.queue import Queue
+from delayq.schedule import Schedule
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.failing import FAIL, LATER, dead, playing, publish
 
@@ -23,8 +24,16 @@ ordered = pytest.mark.parametrize("ordering", ["strict", "key"])
 
 
 class Pause(RetryLater):
+    """Waits until the test has all come back."""
+
     def __init__(self) -> None:
-        super().__init__(600)
+        super().__init__(HOUR_MS)
+
+
+async def all_come_back(queue: Queue) -> None:
+    """Have all that is scheduled be due now."""
+    while (await Schedule(queue).promote(now_ms=10**14))[0]:
+        pass
 
 
 async def cancelled(client: Client, message_id: str) -> None:
@@ -65,6 +74,7 @@ async def test_a_blocker_that_foreign_hands_took_away_holds_its_key_no_longer(
         await cancelled(client, "1")
         if mark == "cleared":
             await client.hdel(KEYS.parked, "k")
+        await all_come_back(queue)
         with anyio.fail_after(10):
             await play.drained()
         await publish(queue, ("k", 5))
@@ -102,6 +112,7 @@ async def test_parked_keys_stay_parked_over_takeovers(
         await play.done(21)
         await play.waits("3", "13")
         await play.takeover()
+        await all_come_back(queue)
         await play.drained()
     assert (play.order_of("a"), play.order_of("b")) == ([1, 2, 3], [11, 12, 13])
     assert play.begun.count(("a", 2)) == 1, "what waits is not delivered"
@@ -120,6 +131,7 @@ async def test_more_parked_messages_than_one_promotion_moves_come_in_order(
             await publish(queue, ("k", n))
             if n % 20 == 0:
                 await play.takeover()
+        await all_come_back(queue)
         await play.drained()
     assert play.order_of("k") == list(range(460))
 
