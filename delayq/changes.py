@@ -60,9 +60,10 @@ async def purge_ready(client: Redis, keys: LaneKeys) -> int:
     :raises ServerError: if the server did not answer, or refused; some may be deleted
     """
     last: Any = await scripts.command(client, "XREVRANGE", keys.stream, "+", "-", "COUNT", 1)
+    touched = [keys.stream, keys.recent, keys.parked, keys.waiting]
     deleted, batch = 0, PROMOTE_LIMIT
     while last and batch == PROMOTE_LIMIT:
         args = [GROUP, last[0][0], PROMOTE_LIMIT]
-        batch = await scripts.run(client, "purge_ready", [keys.stream, keys.recent], args)
+        batch = await scripts.run(client, "purge_ready", touched, args)
         deleted += batch
     return deleted

@@ -207,6 +207,19 @@ async def test_what_is_ready_is_purged_and_nothing_that_is_pending(
     assert (await queue.publish(1, id="m0")).duplicate
 
 
+async def test_nobody_waits_for_a_message_that_is_purged_when_it_is_ready(
+    client: Client, queue: Queue, pending: Pending, lease: Lease
+) -> None:
+    await parked(queue, pending, lease, "a", "b")
+    for ready in ("a0", "b0", "b1"):
+        await queue.promote(ready)
+    await Schedule(queue).promote()
+    assert await queue.purge("ready") == 3
+    assert await client.hgetall(KEYS.parked) == {"a": "a1"}
+    assert await queue.cancel("a1")
+    assert not await client.exists(KEYS.parked, KEYS.waiting)
+
+
 async def test_where_there_is_nothing_nothing_is_purged(client: Client, queue: Queue) -> None:
     for state in ("scheduled", "ready", "dead"):
         assert await queue.purge(state) == 0
