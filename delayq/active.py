@@ -73,6 +73,6 @@ async def resume(client: Redis, keys: LaneKeys, *, skip: bool = False) -> str | 
     :return: the id of that message; None if the lane is not halted
     :raises ServerError: if the server did not answer, or refused
     """
-    touched = [keys.halted, keys.stream, keys.dead, keys.parked, keys.vacancy]
+    touched = [keys.halted, keys.stream, keys.dead, keys.parked, keys.waiting, keys.vacancy]
     message_id: str = await scripts.run(client, "resume", touched, [GROUP, int(skip)])
     return message_id or None

@@ -18,7 +18,7 @@ async def cancel(client: Redis, keys: LaneKeys, message_id: str) -> bool:
     :return: False if it is not scheduled, or not any more
     :raises ServerError: if the server did not answer, or refused
     """
-    touched = [keys.schedule, keys.bodies, keys.arrival, keys.recent, keys.parked]
+    touched = [keys.schedule, keys.bodies, keys.arrival, keys.recent, keys.parked, keys.waiting]
     return bool(await scripts.run(client, "cancel", touched, [message_id]))
 
 
@@ -44,7 +44,7 @@ async def purge_scheduled(client: Redis, keys: LaneKeys) -> int:
     :raises ServerError: if the server did not answer, or refused; some may be deleted
     """
     left = int(await scripts.command(client, "ZCARD", keys.schedule))
-    touched = [keys.schedule, keys.bodies, keys.arrival, keys.recent, keys.parked]
+    touched = [keys.schedule, keys.bodies, keys.arrival, keys.recent, keys.parked, keys.waiting]
     deleted, last = 0, -1
     while left > 0 and last != 0:
         last = await scripts.run(client, "purge_scheduled", touched, [min(left, PROMOTE_LIMIT)])
@@ -60,9 +60,10 @@ async def purge_ready(client: Redis, keys: LaneKeys) -> int:
     :raises ServerError: if the server did not answer, or refused; some may be deleted
     """
     last: Any = await scripts.command(client, "XREVRANGE", keys.stream, "+", "-", "COUNT", 1)
+    touched = [keys.stream, keys.recent, keys.parked, keys.waiting]
     deleted, batch = 0, PROMOTE_LIMIT
     while last and batch == PROMOTE_LIMIT:
         args = [GROUP, last[0][0], PROMOTE_LIMIT]
-        batch = await scripts.run(client, "purge_ready", [keys.stream, keys.recent], args)
+        batch = await scripts.run(client, "purge_ready", touched, args)
         deleted += batch
     return deleted

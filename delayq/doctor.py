@@ -173,7 +173,7 @@ async def _counted(client: Redis, keys: LaneKeys) -> list[Finding]:
 async def _types(client: Redis, keys: LaneKeys) -> Findings:
     streams = (keys.stream, keys.dead, keys.bell, keys.vacancy)
     hashes = (keys.bodies, keys.dedup, keys.parked, keys.halted, keys.lease())
-    sets = (keys.schedule, keys.recent, keys.standby)
+    sets = (keys.schedule, keys.recent, keys.waiting, keys.standby)
     expected = dict.fromkeys(keys.all, "string") | dict.fromkeys(streams, "stream")
     expected |= dict.fromkeys(hashes, "hash") | dict.fromkeys(sets, "zset")
     for key, kind in expected.items():

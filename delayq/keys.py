@@ -71,8 +71,13 @@ class LaneKeys:
 
     @property
     def parked(self) -> str:
-        """HASH: key → whom its messages wait for, since when and until when. See `mark_of`."""
+        """HASH: parked key → id of the message that the others of its key wait for."""
         return self._part("parked")
+
+    @property
+    def waiting(self) -> str:
+        """ZSET: the messages of parked keys, by key and place in its order. See `row_of`."""
+        return self._part("waiting")
 
     @property
     def halted(self) -> str:
@@ -118,7 +123,7 @@ class LaneKeys:
         """Every key that outlives its users; leases of competing consumers end by themselves."""
         streams = [self.stream, self.dead, self.bell, self.vacancy]
         schedule = [self.schedule, self.bodies, self.arrival, self.recent, self.dedup]
-        order = [self.parked, self.halted, self.ticked, self.standby]
+        order = [self.parked, self.waiting, self.halted, self.ticked, self.standby]
         return [*streams, *schedule, *order, self.lease(), self.epoch]
 
 

@@ -1,10 +1,12 @@
 """Parking: the keys of a lane that wait for a message of theirs which failed.
 
 A failed message goes to the schedule, and its key is parked: the other messages of that key follow
-it there as they are met, each behind the one before, so that all come back in order. When the
-message is settled they may pass, in their turn; one that is met for the first time meanwhile goes
-behind them. The key is free when the last of them is settled. Redis keeps all of that, and decides;
-the one active consumer has a copy of what is waited for, to know which messages to ask about.
+it there as they are met. Who waits is kept in the order of the key, by the places at which the
+messages first came to the stream. Where they are meanwhile, on the schedule or back in the stream,
+and in which order they come, does not matter: a message may pass when it is the first of those that
+wait, and else goes back. So each that is settled lets the next one pass, and with the last one the
+key is free. Redis keeps all of that, and decides; the one active consumer has a copy of what is
+waited for, to know which messages to ask about.
 """
 
 from delayq.message import Message
@@ -17,7 +19,7 @@ class Parking:
     def __init__(self, pending: Pending) -> None:
         self._pending = pending
         self._blockers: dict[str, str] = {}
-        """Parked keys, to the id of what they wait for; '' if that is settled."""
+        """Parked keys, to the id of what they wait for; '' to ask who may pass."""
         self._strayed: dict[str, str] = {}
         """Keys whose blocker was not on the schedule, to the first message that found it so."""
 
@@ -44,7 +46,7 @@ class Parking:
             self._strayed.pop(message.key, None)
 
     def free(self, message: Message) -> None:
-        """Have the messages of its key wait for this one no more: ask about each of them."""
+        """Have the messages of its key wait for this one no more: ask who may pass."""
         if self.knows(message):
             assert message.key is not None  # noqa: S101 - it is known
             self._blockers[message.key] = ""

@@ -145,7 +145,7 @@ class Pending:
         :raises LeaseLost: if the lease is over; nothing changed
         """
         args = [*freed, *entries]
-        return int(await self._run("ack", lease, args, self._queue.keys.parked))
+        return int(await self._run("ack", lease, args, *self._parking))
 
     async def retry_later(
         self, lease: Lease, delivery: Delivery, delay_ms: int, *, park: bool = False
@@ -183,8 +183,6 @@ class Pending:
     async def parked(self) -> dict[str, str]:
         """Return the keys that wait, each with the id of the message that it waits for.
 
-        The id is '' where that is settled, and those that waited are on their way back.
-
         :raises ServerError: if the server did not answer, or refused
         """
         found: dict[str, str] = {}
@@ -193,7 +191,7 @@ class Pending:
             ask = ("HSCAN", self._queue.keys.parked, cursor, "COUNT", RECLAIM_LIMIT)
             cursor, rows = await scripts.command(self._queue.client, *ask)
             cursor = str(cursor)
-            found |= {key: mark.split(" ", 2)[2] for key, mark in rows.items()}
+            found |= rows
         return found
 
     async def halt(self, lease: Lease, delivery: Delivery, reason: str, error: str) -> bool:
@@ -221,7 +219,7 @@ class Pending:
         :raises LeaseLost: if the lease is over; nothing changed
         """
         args = [entry, deliveries, reason, _bounded(error)]
-        keys = (self._queue.keys.dead, self._queue.keys.parked)
+        keys = (self._queue.keys.dead, *self._parking)
         return bool(await self._run("dead_letter", lease, args, *keys))
 
     async def reclaim(self, lease: Lease, start: str, limit: int = RECLAIM_LIMIT) -> Reclaimed:
@@ -283,7 +281,11 @@ class Pending:
     @property
     def _scheduling(self) -> tuple[str, ...]:
         k = self._queue.keys
-        return (k.schedule, k.bodies, k.arrival, k.bell, k.parked)
+        return (k.schedule, k.bodies, k.arrival, k.bell, *self._parking)
+
+    @property
+    def _parking(self) -> tuple[str, str]:
+        return (self._queue.keys.parked, self._queue.keys.waiting)
 
     async def _run(self, name: str, lease: Lease, args: Sequence[object], *more_keys: str) -> Any:
         keys = [lease.key, self._queue.keys.stream, *more_keys]

@@ -134,7 +134,7 @@ class Play:
 
 async def resume(client: Client, k: LaneKeys = KEYS, *, skip: bool = False) -> str:
     """Have a halted lane go on."""
-    keys = [k.halted, k.stream, k.dead, k.parked, k.vacancy]
+    keys = [k.halted, k.stream, k.dead, k.parked, k.waiting, k.vacancy]
     return str(await scripts.run(client, "resume", keys, [GROUP, int(skip)]))
 
 

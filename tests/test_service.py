@@ -74,7 +74,7 @@ async def test_three_processes_handle_all_whatever_happens_to_them(
         publisher.stdin.write("60\n")
         publisher.stdin.flush()
         more = ledger.count(book) + chance.randrange(5, 40)
-        until(lambda: ledger.count(book) >= more, "more handled")  # noqa: B023
+        until(book, lambda: ledger.count(book) >= more, "more handled")  # noqa: B023
         victim = running.pop(chance.randrange(3))
         victim.logged("took over")
         if graceful or chance.random() < 0.4:
@@ -88,7 +88,7 @@ async def test_three_processes_handle_all_whatever_happens_to_them(
         running.append(start(f"p{number + 3}"))
     published = json.loads(publisher.communicate(timeout=60)[0])
     everything = {*published["orders"], *published["reminders"]}
-    until(lambda: everything <= {row.id for row in handled(book)}, "every message handled")
+    until(book, lambda: everything <= {row.id for row in handled(book)}, "every message handled")
     await nothing_left(client)
     for process in running:
         process.logged("took over")
@@ -116,7 +116,7 @@ async def test_a_signal_lets_running_handlers_end_and_hands_over(
     second = start("p2")
     second.logged("stood by", role="held.p2")
     await hold(server, "await")
-    until(lambda: ledger.count(book) == 1, "begun")
+    until(book, lambda: ledger.count(book) == 1, "begun")
     place = second.end
     first.send(number)
     first.wait()
@@ -133,7 +133,7 @@ async def test_after_the_grace_a_handler_is_cancelled_and_its_message_stays(
     service = start("p1", DELAYQ_GRACE_MS="200")
     service.logged("took over", role="held.p1")
     await hold(server, "await for ever")
-    until(lambda: ledger.count(book) == 1, "begun")
+    until(book, lambda: ledger.count(book) == 1, "begun")
     service.send(signal.SIGTERM)
     service.wait()
     assert service.process.returncode == 0
@@ -147,7 +147,7 @@ async def test_a_second_signal_ends_at_once_whatever_a_handler_does(
     service = start("p1", DELAYQ_GRACE_MS="60000")
     service.logged("took over", role="held.p1")
     await hold(server, how)
-    until(lambda: ledger.count(book) == 1, "begun")
+    until(book, lambda: ledger.count(book) == 1, "begun")
     service.send(signal.SIGTERM)
     if how != "block":
         service.logged("ended", role="held:poller.p1")
@@ -168,7 +168,7 @@ async def test_after_the_grace_the_process_ends_whatever_a_handler_does(
     keys = STUCK if how == "sync thread" else HELD
     service.logged("took over", role=f"{keys.queue}.p1")
     await hold(server, how, keys)
-    until(lambda: ledger.count(book) == 1, "begun")
+    until(book, lambda: ledger.count(book) == 1, "begun")
     began = time.monotonic()
     service.send(signal.SIGTERM)
     service.wait()

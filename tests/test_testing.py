@@ -210,11 +210,19 @@ async def test_a_handler_without_an_end_is_named() -> None:
     async def handle(_body: object, _context: Context) -> None:
         await anyio.sleep_forever()
 
-    async with testing.running(app, patience_s=0.2) as stage:
+    async with testing.running(app, patience_s=1) as stage:
         await queue.publish(1, id="endless", delay=5)
-        with pytest.raises(testing.NotQuiet, match=r"0\.2 s.*q\.p1 is busy.*q: endless"):
+        with pytest.raises(testing.NotQuiet, match=r"1 s.*q\.p1 is busy.*q: endless"):
             await stage.clock.advance(minutes=1)
         await stage.kill("p1")
+
+
+async def test_impatience_is_told_though_no_consumer_has_begun() -> None:
+    app = App()
+    app.queue("q").handler()(lambda _body, _context: None)
+    with pytest.raises(testing.NotQuiet, match="nothing is in hand"):
+        async with testing.running(app, patience_s=0):
+            pass
 
 
 async def test_patience_is_with_a_handler_and_not_with_all_of_them() -> None:
@@ -223,10 +231,10 @@ async def test_patience_is_with_a_handler_and_not_with_all_of_them() -> None:
 
     @queue.handler()
     async def handle(body: object, _context: Context) -> None:
-        await anyio.sleep(0.05)
+        await anyio.sleep(0.1)
         diary.note(body)
 
-    async with testing.running(diary.app, patience_s=0.3) as diary.stage:
+    async with testing.running(diary.app, patience_s=1) as diary.stage:
         await queue.publish_many(list(range(20)))
         await diary.stage.settle()
         assert diary.what == list(range(20))

@@ -1,5 +1,5 @@
--- Puts a pending message back on the schedule, behind the message that its key waits for and all that wait as well,
--- uncounted: it was not handled. Unless it may pass: it has waited, and nobody is waited for any more.
+-- Puts a pending message of a parked key back on the schedule, behind the first of those that wait, uncounted: it was
+-- not handled. Unless it is the first itself: then it may pass.
 --
 -- KEYS[1] lease    HASH   the consumer's lease
 -- KEYS[2] stream   STREAM ready and pending messages
@@ -7,7 +7,8 @@
 -- KEYS[4] bodies   HASH   their fields
 -- KEYS[5] arrival  STRING last arrival number
 -- KEYS[6] bell     STREAM rung at a new earliest due time
--- KEYS[7] parked   HASH   keys that wait, to what they wait for
+-- KEYS[7] parked   HASH   keys that wait, to the id of what they wait for
+-- KEYS[8] waiting  ZSET   their messages, in order
 -- ARGV[1] epoch      string  of the holder
 -- ARGV[2] group      string
 -- ARGV[3] now        integer ms, or '' for the server's time
@@ -16,37 +17,37 @@
 -- ARGV[6] lost       integer 1 to wait for no message that is not scheduled: it was looked for in the stream
 -- Returns 1 if it was put there; 0 if so, but what it waits for is not scheduled; 2 if it is gone, as after a first
 -- try; 3 if it may pass; -1 if the key waits no more
--- Cost: O(log n)
+-- Cost: O(log n), and 256 lost messages forgotten
 
 local lease, stream, schedule, bodies, arrival = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local bell, parked = KEYS[6], KEYS[7]
+local bell, parked, waiting = KEYS[6], KEYS[7], KEYS[8]
 local group, entry, key, lost = ARGV[2], ARGV[4], ARGV[5], ARGV[6] == '1'
 local refusal = wrong_type(stream, 'stream', schedule, 'zset', bodies, 'hash', arrival, 'string', bell, 'stream',
-  parked, 'hash') or fence(lease, ARGV[1])
+  parked, 'hash', waiting, 'zset') or fence(lease, ARGV[1])
 if refusal then return refusal end
 
-local last, until_ms, blocker = mark_of(parked, key)
-if not last then return -1 end
+local blocker, first_waiting = blocker_of(parked, waiting, key)
+if not blocker then return -1 end
 local found = redis.call('XRANGE', stream, entry, entry)[1]
 if not found then
   redis.call('XACK', stream, group, entry)
   return 2
 end
-local number = string.sub(redis.call('HGET', bodies, blocker) or '', 1, 12)
-local waits_until = redis.call('ZSCORE', schedule, number .. blocker)
-if lost and not waits_until then blocker = '' end
 local id, _, packed, place = as_scheduled(bodies, entry, found[2], '', true)
-if id == blocker or blocker == '' and not is_before(last, place) then
-  mark(parked, key, last, until_ms, blocker)
-  return 3
+local row = wait_in_place(waiting, key, place, id)
+local waits_until
+for _ = 1, lost and 256 or 1 do
+  blocker, first_waiting = blocker_of(parked, waiting, key)
+  if first_waiting == row then return 3 end
+  local number = string.sub(redis.call('HGET', bodies, blocker) or '', 1, 12)
+  waits_until = redis.call('ZSCORE', schedule, number .. blocker)
+  if waits_until or not lost then break end
+  redis.call('ZREM', waiting, first_waiting)
 end
-local now = now_ms(ARGV[3])
-local due = math.max(now, tonumber(waits_until or 0), tonumber(until_ms))
-if is_before(last, place) then last = place end
-mark(parked, key, last, due, blocker)
+local due = math.max(now_ms(ARGV[3]), tonumber(waits_until or 0))
 local first = earliest_due(schedule)
 schedule_messages(schedule, bodies, arrival, {id, int(due), packed})
 redis.call('XACK', stream, group, entry)
 redis.call('XDEL', stream, entry)
 if not first or due < first then ring(bell) end
-return (waits_until or blocker == '') and 1 or 0
+return waits_until and 1 or 0

@@ -166,23 +166,38 @@ local function place_of(entry, fields)
   return entry
 end
 
-local function is_before(place, other)
+-- How the rows of a key begin in `waiting`, and that of one place in its order: no beginning is that of another. A row
+-- is a message of a parked key that is not settled, wherever it is; the first of a key is whom the others wait for.
+local function row_of(key, place)
+  local begins = string.format('%08x', #key) .. key
+  if not place then return begins end
   local ms, number = string.match(place, '^(%d+)%-(%d+)$')
-  local other_ms, other_number = string.match(other, '^(%d+)%-(%d+)$')
-  ms, other_ms = tonumber(ms), tonumber(other_ms)
-  return ms < other_ms or ms == other_ms and tonumber(number) < tonumber(other_number)
+  return begins .. string.format('%016x%016x', ms, number)
 end
 
--- The mark of a parked key: the place of the last message that waits ('0-0': none does), the latest due ms of those
--- that wait, and the id of the message that they wait for, '' if that is settled and they are on their way back.
--- Who comes after the last one goes behind it; who does not has waited, and may pass where nobody is waited for.
-local function mark_of(parked, key)
-  local mark = redis.call('HGET', parked, key)
-  if mark then return string.match(mark, '^(%S+) (%S+) (.*)$') end
+local function first_row(waiting, begins)
+  return redis.call('ZRANGE', waiting, '[' .. begins, '(' .. begins .. 'g', 'BYLEX', 'LIMIT', 0, 1)[1]
 end
 
-local function mark(parked, key, last, due, blocker)
-  redis.call('HSET', parked, key, last .. ' ' .. int(tonumber(due)) .. ' ' .. blocker)
+-- Returns the id of the message that a key waits for, and its row; nothing if the key is free. `parked` is told.
+local function blocker_of(parked, waiting, key)
+  local row = first_row(waiting, row_of(key))
+  if not row then
+    redis.call('HDEL', parked, key)
+    return
+  end
+  local id = string.sub(row, #key + 42) -- behind 8 digits, the key, 32 digits, and a space
+  redis.call('HSET', parked, key, id)
+  return id, row
+end
+
+-- Has a message wait in its place, under its id of now. Returns its row.
+local function wait_in_place(waiting, key, place, id)
+  local begins = row_of(key, place)
+  local before, row = first_row(waiting, begins), begins .. ' ' .. id
+  if before and before ~= row then redis.call('ZREM', waiting, before) end
+  redis.call('ZADD', waiting, 0, row)
+  return row
 end
 
 -- What a stream entry is in the schedule: its id, its key, and its fields packed, with the deliveries up to now;
@@ -214,39 +229,33 @@ local function as_scheduled(bodies, entry, fields, deliveries, parking)
   return id, key, cjson.encode(packed), place
 end
 
--- Lets the messages of a key go on, if it is this message that they wait for; with the last one that waited, its place
--- given, the mark goes.
-local function unpark(parked, key, id, place)
-  if not key then return end
-  local last, due, blocker = mark_of(parked, key)
-  if not last then return end
-  if blocker == id then blocker = '' end
-  if blocker == '' and (last == '0-0' or place and not is_before(place, last)) then
-    redis.call('HDEL', parked, key)
-  else
-    mark(parked, key, last, due, blocker)
-  end
+-- Has the messages of a key wait no more for the one that had this place, if it is parked.
+local function unpark(parked, waiting, key, place)
+  local row = key and place and first_row(waiting, row_of(key, place))
+  if not row then return end
+  redis.call('ZREM', waiting, row)
+  blocker_of(parked, waiting, key)
 end
 
--- Forgets the id of a message that is cancelled: it may be published anew. A key that is parked for it goes on.
-local function forget(recent, parked, id, packed)
+-- Forgets the id of a message that is cancelled: it may be published anew. Nobody waits for it any more.
+local function forget(recent, parked, waiting, id, packed)
   redis.call('ZREM', recent, 'i:' .. id)
-  if not packed or redis.call('EXISTS', parked) == 0 then return end
+  if not packed or redis.call('EXISTS', waiting) == 0 then return end
   local readable, fields = pcall(cjson.decode, string.sub(packed, 13))
   local key = readable and type(fields) == 'table' and field(fields, 'key')
-  if type(key) == 'string' then unpark(parked, key, id, place_of(nil, fields)) end
+  if type(key) == 'string' then unpark(parked, waiting, key, place_of(nil, fields)) end
 end
 
 -- Moves a pending message to the dead stream, with its fields, of which a bounded number is kept.
 -- Returns 1, or 0 if the message is gone.
-local function bury(stream, group, dead, parked, entry, deliveries, reason, error)
+local function bury(stream, group, dead, parked, waiting, entry, deliveries, reason, error)
   local found = redis.call('XRANGE', stream, entry, entry)[1]
   if found then
     local ours = {entry = true, deliveries = true, reason = true, error = true, place = true}
-    local fields, id, key = {}, entry, nil
+    local fields, key = {}, nil
     for i = 1, math.min(#found[2], MAX_VALUES), 2 do
       local name, value = found[2][i], found[2][i + 1]
-      if name == 'id' then id = value elseif name == 'key' then key = value end
+      if name == 'key' then key = value end
       if not ours[name] then
         fields[#fields + 1] = name
         fields[#fields + 1] = value
@@ -254,7 +263,7 @@ local function bury(stream, group, dead, parked, entry, deliveries, reason, erro
     end
     redis.call('XADD', dead, '*', 'entry', entry, 'deliveries', deliveries, 'reason', reason, 'error', error,
       unpack(fields))
-    unpark(parked, key, id, place_of(entry, found[2]))
+    unpark(parked, waiting, key, place_of(entry, found[2]))
   end
   redis.call('XACK', stream, group, entry)
   redis.call('XDEL', stream, entry)

@@ -6,7 +6,8 @@
 -- KEYS[4] bodies   HASH   their fields
 -- KEYS[5] arrival  STRING last arrival number
 -- KEYS[6] bell     STREAM rung at a new earliest due time
--- KEYS[7] parked   HASH   keys that wait, to what they wait for
+-- KEYS[7] parked   HASH   keys that wait, to the id of what they wait for
+-- KEYS[8] waiting  ZSET   their messages, in order
 -- ARGV[1] epoch      string  of the holder
 -- ARGV[2] group      string
 -- ARGV[3] now        integer ms, or '' for the server's time
@@ -18,10 +19,10 @@
 -- Cost: O(log n)
 
 local lease, stream, schedule, bodies, arrival = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local bell, parked = KEYS[6], KEYS[7]
+local bell, parked, waiting = KEYS[6], KEYS[7], KEYS[8]
 local group, entry = ARGV[2], ARGV[4]
 local refusal = wrong_type(stream, 'stream', schedule, 'zset', bodies, 'hash', arrival, 'string', bell, 'stream',
-  parked, 'hash') or fence(lease, ARGV[1])
+  parked, 'hash', waiting, 'zset') or fence(lease, ARGV[1])
 if refusal then return refusal end
 
 local found = redis.call('XRANGE', stream, entry, entry)[1]
@@ -35,9 +36,8 @@ local due = now_ms(ARGV[3]) + tonumber(ARGV[5])
 local first = earliest_due(schedule)
 schedule_messages(schedule, bodies, arrival, {id, int(due), packed})
 if key and park then
-  local last, until_ms = mark_of(parked, key)
-  if not last or not is_before(place, last) then last = '0-0' end
-  mark(parked, key, last, math.max(due, tonumber(until_ms or 0)), id)
+  wait_in_place(waiting, key, place, id)
+  blocker_of(parked, waiting, key)
 end
 redis.call('XACK', stream, group, entry)
 redis.call('XDEL', stream, entry)

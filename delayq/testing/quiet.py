@@ -6,9 +6,11 @@ from typing import Any
 
 import anyio
 
+from delayq import scripts
 from delayq.app import App, AppQueue
 from delayq.clock import mono_s
 from delayq.consumer import Consumer
+from delayq.errors import GroupMissing
 from delayq.keys import GROUP
 from delayq.poller import Poller
 from delayq.supervisor import Role
@@ -141,13 +143,21 @@ class Quiet:
         found = (roles[f"{queue.name}.{process}"] for process, roles in self._processes.items())
         return [role for role in found if isinstance(role, Consumer)]
 
+    async def _pending(self, stream: str) -> list[Any]:
+        words = ("XPENDING", stream, GROUP, "-", "+", SHOWN)
+        try:
+            rows: list[Any] = await scripts.command(self._client, *words, parse_detail=True)
+        except GroupMissing:
+            return []  # no consumer has begun yet
+        return rows
+
     async def _in_hand(self) -> str:
         """Say which messages are pending: those are what the handlers have."""
         told = []
         for queue in self._served:
             stream = queue.keys.stream
             ids = []
-            for row in await self._client.xpending_range(stream, GROUP, "-", "+", SHOWN):
+            for row in await self._pending(stream):
                 entry = row["message_id"]
                 found = await self._client.xrange(stream, entry, entry)
                 ids += [fields.get("id", entry) for _, fields in found]

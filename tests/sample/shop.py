@@ -9,13 +9,15 @@ import sqlite3
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 
 import anyio
 from pydantic import BaseModel
 
 from delayq import App, Context, Retry
+from tests.sample import ledger
 
-LEDGER = os.environ["SHOP_LEDGER"]
+LEDGER = Path(os.environ["SHOP_LEDGER"])
 
 
 class Reminder(BaseModel):
@@ -36,14 +38,15 @@ stuck = app.queue("stuck", str)
 
 
 def record(queue: str, n: int, context: Context, outcome: str) -> None:
-    with closing(sqlite3.connect(LEDGER, timeout=20)) as ledger, ledger:
-        ledger.execute(
+    with closing(sqlite3.connect(LEDGER, timeout=20)) as book, book:
+        book.execute(
             "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(queue, context.id, context.key, n, context.epoch, context.deliveries),
                 *(os.getpid(), time.time_ns() // 1_000_000, context.message.due_ms, outcome),
             ),
         )
+    ledger.ring(LEDGER)
 
 
 @reminders.handler(concurrency=4)
