@@ -8,7 +8,7 @@ from pydantic_settings import CliPositionalArg, SettingsConfigDict
 from delayq.settings import Settings, checked, checked_url
 
 Measurement = Literal[
-    "publish", "drain", "waiting", "lateness", "burst", "failover", "idle", "scale"
+    "publish", "drain", "waiting", "lateness", "burst", "failover", "idle", "scale", "all"
 ]
 
 
@@ -19,7 +19,7 @@ class BenchSettings(Settings):
         cli_prog_name="python -m delayq bench", cli_shortcuts={"json-output": "json"}
     )
 
-    measurement: CliPositionalArg[Measurement | Literal["all"]] = Field(
+    measurement: CliPositionalArg[Measurement] = Field(
         "all",
         description="publish, drain, waiting, lateness, burst, failover, idle, scale; or all",
     )
