@@ -12,6 +12,7 @@ from delayq.bench.report import Figure, Section
 from delayq.bench.rounds import Contender, figures, rounds
 from delayq.bench.stage import CONSUMERS, Stage, bodies, moment
 from delayq.consumer import Consumer
+from delayq.errors import UsageError
 from delayq.handling import Context
 from delayq.poller import Poller
 from delayq.queue import Ordering
@@ -86,11 +87,11 @@ def _soon_ms(stage: Stage, count: int) -> int:
 async def _at(stage: Stage, due_ms: float) -> Meter:
     """Wait until just the due time, and return a meter that was started then.
 
-    :raises TimeoutError: if it has passed: this machine publishes too slowly
+    :raises UsageError: if it has passed
     """
     meter = await Meter.ready(stage.client)
     if (left_s := (due_ms - stage.now_ms()) / 1000) < 0:
-        raise TimeoutError("burst: publishing took longer than there was time: give a smaller one")
+        raise UsageError("--burst: not all could be published before they were due: give fewer")
     await anyio.sleep(left_s)
     meter.start()
     return meter

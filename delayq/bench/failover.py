@@ -24,8 +24,10 @@ _CAUSES = {
 }
 _HANDLE_S = 0.001
 _BATCH = 100
-_AT_NO_SPECIAL_MOMENT_S = 1.0
-"""Ends come at a random time within this: whoever stands by looks around from time to time."""
+_LOOKS_S = 0.3
+_SURVEYS_S = 1.0
+"""Ends come at a random time within these: whoever stands by, or competes, looks around from time
+to time, and must not always have just begun to wait."""
 
 
 async def measure(stage: Stage) -> Section:
@@ -68,7 +70,7 @@ async def _ordered(stage: Stage, cause: str, number: signal.Signals, lease_s: fl
             stage.tell(f"failover by {cause}", at, ends)
             standby = await processes.start("consume", queue, consumer=next(names), **order)
             await standby.until("stood_by")
-            await anyio.sleep(uniform(0, _AT_NO_SPECIAL_MOMENT_S))  # noqa: S311 - no secret
+            await anyio.sleep(uniform(0, _LOOKS_S))  # noqa: S311 - no secret
             await queue.publish_many(bodies(_BATCH))
             ended_s = mono_s()
             active.send(number)
@@ -96,7 +98,7 @@ async def _shared(stage: Stage) -> list[float]:
                 "consume", queue, consumer=CONSUMERS[1], handle_s=0, **order
             )
             await other.until("took_over")
-            await anyio.sleep(uniform(0, _AT_NO_SPECIAL_MOMENT_S))  # noqa: S311 - no secret
+            await anyio.sleep(uniform(0, _SURVEYS_S))  # noqa: S311 - no secret
             ended_s = mono_s()
             holder.send(signal.SIGKILL)
             handled = await other.until("handled", _BATCH)

@@ -12,7 +12,7 @@ import anyio
 from redis.asyncio import Redis
 
 from delayq.bench.draining import BATCH
-from delayq.bench.stage import body, moment
+from delayq.bench.stage import CONSUMERS, body, moment
 from delayq.clock import Clock, mono_s, real_ms
 from delayq.connection import Server
 from delayq.consumer import Consumer
@@ -129,7 +129,9 @@ async def drain_all(order: Order, tell: Tell) -> None:
         supervisor.spawn("poller", lambda: Poller(server, queue))
         supervisor.spawn(
             "consumer",
-            lambda: Consumer(server, queue, handle, name="c", batch=BATCH, observe=observe),
+            lambda: Consumer(
+                server, queue, handle, name=CONSUMERS[0], batch=BATCH, observe=observe
+            ),
         )
         await done.wait()
         wall_s, client_s = mono_s() - began_s, time.process_time() - began_cpu_s

@@ -136,7 +136,7 @@ async def _on(client: Redis) -> dict[str, str]:
         "Python": platform.python_version(),
         "redis-py": version("redis"),
         "hiredis": version("hiredis"),
-        loop: version("uvloop") if loop == "uvloop" else "loop",
+        "loop": f"uvloop {version('uvloop')}" if loop == "uvloop" else loop,
         name: str(number),
         "cores": str(os.cpu_count()),
     }
