@@ -6,20 +6,24 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, get_args
 
 import anyio
 import pytest
 
-from delayq import Server
+from delayq import Consumer, Queue, Server, Supervisor
+from delayq.bench.draining import nothing
 from delayq.bench.goals import GOALS
-from delayq.bench.meter import Cost, between
+from delayq.bench.meter import Cost, between, script_times
 from delayq.bench.report import Figure, Report, Section
 from delayq.bench.rounds import Contender, figures
 from delayq.bench.run import MEASUREMENTS
 from delayq.bench.settings import BenchSettings, Measurement
-from delayq.bench.stage import stage
+from delayq.bench.stage import CONSUMERS, stage
+from delayq.events import TookOver
 from delayq.settings import load
+from delayq.tape import Tape
 from tests.conftest import Client
 from tests.processes import run, running
 
@@ -223,6 +227,22 @@ async def test_others_that_use_the_server_are_warned_of(server: Server, client: 
         others.cancel_scope.cancel()
 
 
+async def test_a_consumer_that_was_killed_leaves_no_lease(server: Server, client: Client) -> None:
+    tape = Tape()
+    settings = load(BenchSettings, redis_url=server.url)
+    async with (
+        stage(settings, lambda *_: None) as on,
+        on.queue() as queue,
+        Supervisor(tape) as supervisor,
+    ):
+        make = partial(Consumer, server, queue, nothing, name=CONSUMERS[0], observe=tape)
+        supervisor.spawn("killed", make)
+        await tape.until(TookOver)
+        await supervisor.kill("killed")
+        assert await client.exists(queue.keys.lease(CONSUMERS[0]))
+    assert await client.keys() == []
+
+
 def test_every_measurement_can_be_asked_for() -> None:
     assert get_args(Measurement) == (*MEASUREMENTS, "all")
 
@@ -239,6 +259,20 @@ def test_a_ratio_is_the_median_of_the_rounds() -> None:
 
 async def unused(_count: int) -> Cost:
     raise NotImplementedError
+
+
+async def test_the_server_tells_of_each_script_how_long_it_took(
+    client: Client, queue: Queue
+) -> None:
+    if str((await client.info())["redis_version"]).startswith("6."):
+        pytest.skip("needs LATENCY HISTOGRAM")
+    await queue.publish(0)
+    before = await script_times(client)
+    for number in range(7):
+        await queue.publish(number)
+    took_ms = between(before, await script_times(client))
+    assert len(took_ms) == 7
+    assert 0 < min(took_ms) <= max(took_ms) < 10_000
 
 
 def test_of_scripts_only_those_between_two_readings_count() -> None:
