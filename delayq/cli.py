@@ -18,6 +18,8 @@ from pydantic_settings import SettingsError
 
 from delayq import logs
 from delayq.arguments import positional, read
+from delayq.bench.run import run as run_measurements
+from delayq.bench.settings import BenchSettings
 from delayq.clock import mono_s
 from delayq.commands import settings as operators
 from delayq.commands.change import (
@@ -94,6 +96,13 @@ async def run_server(settings: ServerSettings) -> int:
     return OK
 
 
+async def run_bench(settings: BenchSettings) -> int:
+    """Measure delayq beside the raw loops."""
+    report = await run_measurements(settings)
+    print(report.as_json() if settings.json_output else report.as_text(), flush=True)
+    return OK
+
+
 async def _run_app(settings: RunSettings) -> int:
     await run_app(settings)
     return OK
@@ -139,6 +148,7 @@ COMMANDS = (
     Command(("handover",), operators.HandoverSettings, _answering(run_handover)),
     Command(("resume",), operators.ResumeSettings, _answering(run_resume)),
     Command(("doctor",), operators.DoctorSettings, _answering(run_doctor)),
+    Command(("bench",), BenchSettings, run_bench),
 )
 
 

@@ -140,6 +140,11 @@ class Running:
         self.process.wait(timeout=30)
         return verdict(self.out) if self.out.strip().endswith("}") else {}
 
+    def ended(self) -> None:
+        """Wait until nobody holds the command's stderr: neither it, nor a process that it began."""
+        self._reader.join(30)
+        assert not self._reader.is_alive()
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)

@@ -7,7 +7,7 @@ import pytest
 
 from delayq import Message, Poller, Producer, Queue, Server
 from delayq.clock import real_ms
-from delayq.demos.report import quantile
+from delayq.distribution import quantile
 from delayq.events import (
     Corrected,
     CorrectionFailed,

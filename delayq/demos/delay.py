@@ -13,9 +13,9 @@ from typing import Any
 import anyio
 
 from delayq.consumer import Consumer
-from delayq.demos.picture import histogram
 from delayq.demos.report import Verdict
 from delayq.demos.stage import Say, Stage, role_name, stage, told_of_any
+from delayq.distribution import histogram
 from delayq.events import Acked, Corrected, DeadLettered, Event, Published, Retried
 from delayq.handling import Context
 from delayq.message import Message
@@ -27,6 +27,7 @@ from delayq.supervisor import Role, Supervisor
 
 _QUIET_S = 15.0
 """With nothing handled for so long, and no delay running, the demo gives up waiting."""
+_LATENESS = "lateness: how long after its due time each delayed message was handled"
 
 
 def bodies(settings: DelaySettings) -> Iterator[dict[str, Any]]:
@@ -66,7 +67,7 @@ async def run(settings: DelaySettings, say: Say) -> Verdict:
         await on.play(demo)
         delayed = {event.id for event in on.tape.of(Retried)}
         if on.report.handlings and not settings.json_verdict:
-            say(histogram(on.report.lateness_ms(delayed)))
+            say(histogram(_LATENESS, on.report.lateness_ms(delayed)))
         on.report.published = len(on.tape.of(Published))
         corrected = sum(len(event.ids) for event in on.tape.of(Corrected))
         return on.report.delay_verdict(delayed, corrected)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from delayq.demos.report import Handling
 
-_BUCKETS_MS = (1, 2, 3, 4, 5, 7, 10, 20, 50, 100)
 _SIGNS = {"active": "█", "standby": "·", "stalled": "░"}
 
 
@@ -17,23 +16,6 @@ class Turn:
     at_s: float
     state: str
     epoch: int = 0
-
-
-def histogram(values_ms: Sequence[float], width: int = 40) -> str:
-    """Draw how often a lateness occurred."""
-    if not values_ms:
-        return "nothing was handled: no lateness to show"
-    lines = ["lateness: how long after its due time each delayed message was handled"]
-    counts = [0] * (len(_BUCKETS_MS) + 1)
-    for value in values_ms:
-        counts[sum(value >= bound for bound in _BUCKETS_MS)] += 1
-    last = max(at for at, count in enumerate(counts) if count)
-    for at in range(last + 1):
-        below = at < len(_BUCKETS_MS)
-        label = f"< {_BUCKETS_MS[at]} ms" if below else f"≥ {_BUCKETS_MS[-1]} ms"
-        bar = "█" * -(-counts[at] * width // max(counts))
-        lines.append(f"{label:>9} │{bar} {counts[at] or ''}".rstrip())
-    return "\n".join(lines)
 
 
 def timeline(

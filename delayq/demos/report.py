@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from delayq.distribution import quantile
+
 
 @dataclass(frozen=True, slots=True)
 class Handling:
@@ -172,14 +174,6 @@ class Report:
         if self.interrupted and not self.alone:
             findings |= {"interrupted": True, "left": self.remaining}
         return Verdict(ok, findings, self.alone)
-
-
-def quantile(values: Sequence[float], part: float) -> float | None:
-    """Return the value that `part` of `values` do not exceed, by the nearest rank."""
-    if not values:
-        return None
-    rank = max(0, -(-len(values) * part // 1) - 1)
-    return round(sorted(values)[int(rank)], 1)
 
 
 def _descents(places: Sequence[tuple[int, int]]) -> int:
