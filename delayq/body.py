@@ -13,6 +13,13 @@ B = TypeVar("B", default=Any)
 """The type of a queue's bodies."""
 
 
+def _refused(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+_JSON = json.JSONDecoder(parse_constant=_refused)
+
+
 class Codec(Generic[B]):
     """Writes bodies of one type as JSON, and reads them.
 
@@ -45,7 +52,7 @@ class Codec(Generic[B]):
         """
         try:
             if self._adapter is None:
-                body: B = json.loads(text)
+                body: B = _JSON.decode(text)
                 return body
             return self._adapter.validate_json(text)
         except ValidationError as error:
