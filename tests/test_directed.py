@@ -3,22 +3,30 @@
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import anyio
 import pytest
 from redis import exceptions
 
-from delayq import Queue, Server, ServerError, ServerUnreachable
+from delayq import LeaseLost, Queue, Server, ServerError, ServerUnreachable, scripts
 from delayq.bell import Bell
+from delayq.clock import mono_s
+from delayq.events import Released, TookOver
 from delayq.keys import GROUP
 from delayq.lease import Lease, LeaseStore, renew_blocking
 from delayq.message import Delivery
-from delayq.pending import Pending
+from delayq.outbox import Outbox
+from delayq.pending import RECLAIM_LIMIT, Pending
 from delayq.schedule import Schedule
+from delayq.tape import Tape
+from delayq.term import Term
 from tests.conftest import KEYS, Client
+from tests.roles import troupe
 from tests.servers import RealServer
 from tests.state import messages, owners
+from tests.test_outbox import Gate, outgoing
 
 FAR_MS = 10**14
 LAST_ID = "18446744073709551615-18446744073709551615"
@@ -227,3 +235,115 @@ async def test_deliveries_are_counted_over_a_crash_of_the_server() -> None:
         rows = await client.xpending_range(KEYS.stream, GROUP, "-", "+", 10)
         assert [row["times_delivered"] for row in rows] == [3, 3]
     real.close()
+
+
+async def test_a_call_to_an_older_holder_is_not_the_newer_ones(
+    client: Client, store: LeaseStore, lease: Lease
+) -> None:
+    asked = scripts.run(client, "handover", [KEYS.lease(), KEYS.vacancy], [""])
+    assert await asked == [lease.holder, str(lease.epoch)]
+    assert await store.handover_asked(lease)
+    assert not await store.handover_asked(replace(lease, epoch=lease.epoch - 1))
+
+
+async def test_what_was_published_before_there_was_a_consumer_is_delivered(
+    queue: Queue, lease: Lease
+) -> None:
+    await queue.publish(1, id="a")
+    pending = Pending(queue)
+    await pending.ensure_group()
+    assert len((await pending.fetch(lease, "-", 1)).deliveries) == 1
+
+
+async def test_a_takeover_takes_every_part_of_a_long_pending_list(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    await client.xgroup_create(KEYS.stream, GROUP, "0", mkstream=True)
+    for number in range(2 * RECLAIM_LIMIT + 1):
+        await client.xadd(KEYS.stream, {"body": str(number)})
+    await client.xreadgroup(GROUP, "old@1", {KEYS.stream: ">"}, count=2 * RECLAIM_LIMIT + 1)
+    async with troupe(server, queue) as t:
+        t.held[0] = anyio.Event()
+        took_over = await t.active("c1")
+        assert took_over.reclaimed == {"old@1": 2 * RECLAIM_LIMIT + 1}
+        t.held[0].set()
+
+
+async def test_a_bell_hears_what_was_added_before_it_listened(
+    server: Server, client: Client
+) -> None:
+    first = await client.xadd(KEYS.stream, {"body": "1"})
+    await client.xadd(KEYS.stream, {"body": "2"})
+    async with server.client() as reader, anyio.create_task_group() as listening:
+        bell = Bell(reader, KEYS.stream)
+        listening.start_soon(bell.listen)
+        assert await bell.wait(2, after=first)
+        listening.cancel_scope.cancel()
+
+
+async def test_right_after_an_outage_a_closed_connection_proves_nothing(
+    server: Server, client: Client
+) -> None:
+    async with server.client(one_connection=True) as anchor:
+        store = LeaseStore(anchor, KEYS, "c1", 10)
+        assert await store.gone([10**9]) == {10**9}
+        await client.client_kill_filter(_id=str(await anchor.client_id()))
+        with pytest.raises(ServerUnreachable):
+            await store.gone([10**9])
+        assert await store.gone([10**9]) == set()
+
+
+async def test_nothing_is_begun_when_trust_has_ended(
+    client: Client, store: LeaseStore, lease: Lease
+) -> None:
+    """A process that was frozen may find that before its timers do."""
+    calls = Bell(client, KEYS.vacancy)
+    await Term(store, lease, "c1", Tape(), calls=calls).begin()
+    late = Term(store, replace(lease, trusted_until=mono_s() - 0.001), "c1", Tape(), calls=calls)
+    with pytest.raises(LeaseLost):
+        await late.begin()
+
+
+async def test_whoever_passes_on_lets_others_go_first(
+    server: Server, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("delayq.standby.YIELD_S", 0.3)
+    async with troupe(server, queue) as t:
+        await t.active("c1")
+        async with anyio.create_task_group() as asking:
+            asking.start_soon(t.hand_over)
+            await t.tape.until(Released, "c1")
+            released_at, place = mono_s(), t.tape.end
+            await t.tape.until(TookOver, "c1", after=place)
+            assert mono_s() - released_at >= 0.25
+
+
+async def test_followers_in_the_call_of_a_cancelled_leader_are_sent_all_the_same() -> None:
+    gate, done, leading = Gate(), list[str](), anyio.CancelScope()
+    outbox = Outbox(gate.send)
+
+    async def post(name: str) -> None:
+        await outbox.post(outgoing(name))
+        done.append(name)
+
+    async def lead() -> None:
+        with leading:
+            await post("leader")
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as posting:
+            posting.start_soon(post, "before")
+            await anyio.wait_all_tasks_blocked()
+            posting.start_soon(lead)
+            await anyio.wait_all_tasks_blocked()
+            for name in "ab":
+                posting.start_soon(post, name)
+            await anyio.wait_all_tasks_blocked()
+            first, gate.open = gate.open, anyio.Event()
+            first.set()
+            await anyio.wait_all_tasks_blocked()
+            assert gate.calls[-1] == ["leader", "a", "b"]
+            leading.cancel()
+            await anyio.wait_all_tasks_blocked()
+            gate.open.set()
+    assert done == ["before", "a", "b"]
