@@ -54,15 +54,16 @@ async def purge_scheduled(client: Redis, keys: LaneKeys) -> int:
 
 
 async def purge_ready(client: Redis, keys: LaneKeys) -> int:
-    """Delete what is in the stream now and was not delivered to any consumer yet.
+    """Delete what is in the stream now and no consumer was delivered; keys that waited for it go on.
 
     :return: how many messages were deleted
     :raises ServerError: if the server did not answer, or refused; some may be deleted
     """
     last: Any = await scripts.command(client, "XREVRANGE", keys.stream, "+", "-", "COUNT", 1)
+    touched = [keys.stream, keys.recent, keys.parked]
     deleted, batch = 0, PROMOTE_LIMIT
     while last and batch == PROMOTE_LIMIT:
         args = [GROUP, last[0][0], PROMOTE_LIMIT]
-        batch = await scripts.run(client, "purge_ready", [keys.stream, keys.recent], args)
+        batch = await scripts.run(client, "purge_ready", touched, args)
         deleted += batch
     return deleted

@@ -178,6 +178,7 @@ class Lane:
             purged = [m for m in self.stream if m.owner is None]
             for message in purged:
                 self.recent.pop(f"i:{message.id}", None)
+                self._unpark(message.key, message.id, message.order)
                 self.stream.remove(message)
         else:
             purged, self.dead = self.dead, []

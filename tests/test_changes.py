@@ -185,6 +185,15 @@ async def test_what_is_ready_is_purged_and_nothing_that_is_pending(
     assert (await queue.publish(1, id="m0")).duplicate
 
 
+async def test_to_purge_a_blocker_that_is_ready_lets_its_key_go_on(
+    client: Client, queue: Queue
+) -> None:
+    await queue.publish(1, id="blocker", key="k")
+    await client.hset(KEYS.parked, mapping={"k": "0-0 5 blocker", "l": "0-0 5 x"})
+    assert await queue.purge("ready") == 1
+    assert await client.hgetall(KEYS.parked) == {"l": "0-0 5 x"}
+
+
 async def test_where_there_is_nothing_nothing_is_purged(client: Client, queue: Queue) -> None:
     for state in ("scheduled", "ready", "dead"):
         assert await queue.purge(state) == 0

@@ -347,3 +347,18 @@ async def test_followers_in_the_call_of_a_cancelled_leader_are_sent_all_the_same
             await anyio.wait_all_tasks_blocked()
             gate.open.set()
     assert done == ["before", "a", "b"]
+
+
+@pytest.mark.xfail(strict=True, reason="a lease remembers its last call alone")
+async def test_a_call_made_again_after_another_one_of_its_consumer_counts_nothing_twice(
+    queue: Queue, pending: Pending, lease: Lease
+) -> None:
+    """As where a key is retried in place while the next batch is fetched, its reply lost."""
+    await queue.publish(1, id="retried")
+    await queue.publish(1, id="fetched")
+    first = (await pending.fetch(lease, "-", 1)).deliveries[0].entry
+    for _ in range(2):
+        [fetched] = (await pending.fetch(lease, "(" + first, 1, call="lost")).deliveries
+        await pending.redeliver(lease, [first], call="between")
+    assert isinstance(fetched, Delivery)
+    assert fetched.message.deliveries == 1

@@ -1,22 +1,25 @@
--- Deletes messages from the stream that its group has not read; never a pending one.
+-- Deletes messages from the stream that its group has not read; never a pending one. Keys that are parked for one go on.
 --
 -- KEYS[1] stream STREAM ready and pending messages
 -- KEYS[2] recent ZSET   ids published lately
+-- KEYS[3] parked HASH   key to id of the message it waits for
 -- ARGV[1] group string
 -- ARGV[2] stop  string  stream id of the last that may be deleted
 -- ARGV[3] limit integer messages at most
 -- Returns messages deleted
 -- Cost: O(limit)
 
-local stream, recent = KEYS[1], KEYS[2]
-local refusal = wrong_type(stream, 'stream', recent, 'zset')
+local stream, recent, parked = KEYS[1], KEYS[2], KEYS[3]
+local refusal = wrong_type(stream, 'stream', recent, 'zset', parked, 'hash')
 if refusal then return refusal end
 
 if redis.call('EXISTS', stream) == 0 then return 0 end
 local last = last_delivered(stream, ARGV[1])
 local unread = redis.call('XRANGE', stream, last and '(' .. last or '-', ARGV[2], 'COUNT', tonumber(ARGV[3]))
 for _, entry in ipairs(unread) do
-  redis.call('ZREM', recent, 'i:' .. (field(entry[2], 'id') or entry[1]))
+  local id = field(entry[2], 'id') or entry[1]
+  redis.call('ZREM', recent, 'i:' .. id)
+  unpark(parked, field(entry[2], 'key'), id, place_of(entry[1], entry[2]))
   redis.call('XDEL', stream, entry[1])
 end
 return #unread
