@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 
 from delayq import scripts
 from delayq.keys import GROUP, LaneKeys
+from delayq.record import number
 
 SEEN_MS = 12_000
 """Who stands by shows it every few seconds; whoever did not for so long is gone."""
@@ -37,10 +38,11 @@ async def who(client: Redis, keys: LaneKeys) -> Active | None:
     ask = ("ZRANGEBYSCORE", keys.standby, now_ms - SEEN_MS, "+inf")
     standby = tuple(await scripts.command(client, *ask))
     about = await scripts.command(client, "HMGET", keys.lease(), "holder", "epoch", "since")
-    if about[0] is None:
+    epoch = number(about[1])
+    if about[0] is None or epoch is None:
         return None
     name = about[0].rpartition("@")[0]
-    return Active(name, int(about[1]), int(about[2] or 0), now_ms, standby)
+    return Active(name, epoch, number(about[2]) or 0, now_ms, standby)
 
 
 async def handover(client: Redis, keys: LaneKeys, timeout_s: float = 30.0) -> Active | None:
@@ -59,7 +61,7 @@ async def handover(client: Redis, keys: LaneKeys, timeout_s: float = 30.0) -> Ac
     with anyio.move_on_after(timeout_s):
         while True:
             active = await who(client, keys)
-            if active and active.epoch != int(asked[1]):
+            if active and active.epoch != number(asked[1]):
                 return active
             await anyio.sleep(_LOOK_S)
     return None

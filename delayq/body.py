@@ -14,6 +14,13 @@ B = TypeVar("B", default=Any)
 """The type of a queue's bodies."""
 
 
+def _refused(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+_JSON = json.JSONDecoder(parse_constant=_refused)
+
+
 class Codec(Generic[B]):
     """Writes bodies of one type as JSON, and reads them.
 
@@ -57,9 +64,9 @@ class Codec(Generic[B]):
     @staticmethod
     def _any(text: str) -> Any:
         try:
-            return pydantic_core.from_json(text)
+            return pydantic_core.from_json(text, allow_inf_nan=False)
         except ValueError:  # also what only the standard library reads, such as very deep nesting
-            return json.loads(text)
+            return _JSON.decode(text)
 
 
 to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode

@@ -54,7 +54,7 @@ async def purge_scheduled(client: Redis, keys: LaneKeys) -> int:
 
 
 async def purge_ready(client: Redis, keys: LaneKeys) -> int:
-    """Delete what is in the stream now and was not delivered to any consumer yet.
+    """Delete what is in the stream now, and not delivered yet; keys that waited for it go on.
 
     :return: how many messages were deleted
     :raises ServerError: if the server did not answer, or refused; some may be deleted

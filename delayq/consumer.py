@@ -27,7 +27,6 @@ from delayq.service import Service, Work
 from delayq.standby import Standby
 from delayq.term import Term
 
-
 _LIMITS = {
     "lease_ttl_s": (0.1, 86_400),
     "batch": (1, 1_000),

@@ -19,7 +19,7 @@ def checked_name(kind: str, name: str) -> str:
 
     :raises InvalidName: if it is not 1 to 128 letters, digits, `_`, `.` or `-`
     """
-    if not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidName(f"{kind} {name!r}: use 1 to 128 letters, digits, '_', '.' or '-'")
     return name
 

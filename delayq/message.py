@@ -21,6 +21,8 @@ FORMAT = 1
 """The newest format of an entry that is understood. It stands in the field `v`, if it is not 1."""
 
 MAX_FIELDS = 64
+_ADDED = frozenset({"id", "due", "published", "deliveries", "place"})
+"""Fields that an entry has when it comes from the schedule."""
 MAX_ID_BYTES = 128
 MAX_KEY_BYTES = 256
 MAX_BODY_BYTES = 1_048_576
@@ -215,7 +217,7 @@ def decode_entry(
     :raises NewerFormat: if a newer delayq wrote it
     :raises MalformedEntry: if it has no `body`, or a field is not what it should be
     """
-    if len(fields) > 2 * MAX_FIELDS:
+    if len(fields) > 2 * (MAX_FIELDS - len(_ADDED)) and not _have_room(fields):
         raise MalformedEntry(f"entry {entry}: {len(fields) // 2} fields, the limit is {MAX_FIELDS}")
     values = dict(zip(fields[::2], fields[1::2], strict=True))
     get = values.get
@@ -242,6 +244,12 @@ def decode_entry(
         raise MalformedEntry(f"entry {entry}: {error}") from error
 
 
+def _have_room(fields: Sequence[str]) -> bool:
+    """Tell whether an entry can be retried: whether it has room for what that adds."""
+    others = sum(name not in _ADDED for name in fields[::2])
+    return len(fields) <= 2 * MAX_FIELDS and others <= MAX_FIELDS - len(_ADDED)
+
+
 def unpack(packed: str) -> list[str]:
     """Read the fields of a scheduled message.
 
@@ -249,10 +257,11 @@ def unpack(packed: str) -> list[str]:
     """
     try:
         fields = json.loads(packed)
+        if not (isinstance(fields, list) and all(isinstance(f, str) for f in fields)):
+            raise MalformedEntry("scheduled body: not an array of strings")
+        "".join(fields).encode(errors="surrogateescape")  # an escape may stand for no character
     except (ValueError, RecursionError) as error:
         raise MalformedEntry(f"scheduled body: {error}") from error
-    if not (isinstance(fields, list) and all(isinstance(f, str) for f in fields)):
-        raise MalformedEntry("scheduled body: not an array of strings")
     if not fields or len(fields) % 2:
         raise MalformedEntry("scheduled body: not pairs of field and value")
     return fields
@@ -287,6 +296,8 @@ def _within(name: str, text: str, max_bytes: int) -> str:
 
 
 def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(headers, Mapping):
+        raise InvalidMessage("headers: it is a mapping of strings")
     for name, value in headers.items():
         if not (isinstance(name, str) and isinstance(value, str)):
             raise InvalidMessage(f"headers: {name!r}: names and values are strings")

@@ -18,7 +18,10 @@ State = Literal["scheduled", "ready", "pending", "dead"]
 
 ARRIVAL_CHARS = 12
 """The fixed width of the arrival number that a member of the schedule begins with."""
-_PLACES = {1: re.compile(r"\d+-\d+\Z"), 2: re.compile(r"-?(?:\d+(?:\.\d+)?(?:e[-+]?\d+)?|inf)\Z")}
+_PLACES = {
+    1: re.compile(r"[0-9]{1,20}-[0-9]{1,20}\Z"),
+    2: re.compile(r"-?(?:[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?|inf)\Z"),
+}
 """What a cursor begins with: a stream id, or a score."""
 _MAX_DEPTH = 200
 """How deeply a body may be nested, to be shown as more than its text."""
@@ -149,12 +152,17 @@ def place(after: str, state: State, size: int) -> list[str]:
     parts: Any
     try:
         parts = json.loads(base64.urlsafe_b64decode(after + "=" * (-len(after) % 4)))
-    except ValueError:
+    except (ValueError, RecursionError):
         parts = None
     fits = isinstance(parts, list) and all(isinstance(part, str) for part in parts)
-    if not fits or len(parts) != size + 1 or parts[0] != state or not _PLACES[size].match(parts[1]):
+    if not fits or len(parts) != size + 1 or parts[0] != state or not _is_place(parts[1], size):
         raise InvalidCursor(f"after: {after[:80]!r} is no cursor of the {state} messages")
     return list(parts[1:])
+
+
+def _is_place(text: str, size: int) -> bool:
+    fits = _PLACES[size].match(text) is not None
+    return fits and (size > 1 or all(int(part) < 2**64 for part in text.split("-")))
 
 
 def _no_constant(name: str) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 
 import anyio
 import pytest
+from hypothesis import settings
 
 from delayq import LaneKeys, Queue, Retry, Server
 from delayq.lease import Lease, LeaseStore
@@ -18,6 +19,8 @@ from tests.shops import SHOP, Start
 
 for name in [name for name in os.environ if name.startswith("DELAYQ_")]:
     del os.environ[name]
+
+settings.register_profile("long", max_examples=2_000)
 
 KEYS = LaneKeys("test", "orders")
 MakeQueue = Callable[..., Queue]

@@ -3,6 +3,7 @@
 import math
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from delayq import Message, Poller, Producer, Queue, Server
@@ -141,6 +142,8 @@ async def test_a_lost_bell_delays_by_the_safety_poll_at_most(
 ) -> None:
     async with troupe(server, queue) as t:
         t.poller()
+        while not t.role("poller").idle:
+            await anyio.lowlevel.checkpoint()
         await client.hset(KEYS.bodies, "m", '000000000001["body","1"]')
         await client.zadd(KEYS.schedule, {"000000000001m": 1})
         with anyio.fail_after(SAFETY_S + 1):

@@ -22,7 +22,7 @@ if refusal then return refusal end
 
 local now = now_ms(ARGV[7])
 local held = redis.call('HMGET', lease, 'holder', 'epoch', 'nonce', 'connection')
-if held[2] then
+if whole(held[2]) then -- else foreign hands made it: it is nobody's
   if held[3] == nonce then
     redis.call('PEXPIRE', lease, ttl)
     redis.call('HSET', lease, 'connection', connection)
@@ -31,14 +31,14 @@ if held[2] then
   if held[2] ~= dead_epoch or held[4] ~= dead_connection then
     redis.pcall('ZADD', standby, int(now), name) -- only a hint for those who look: may fail at maxmemory
     redis.call('PEXPIRE', standby, 60000)
-    return {0, held[1], held[2], held[4], redis.call('PTTL', lease)}
+    return {0, held[1] or '', held[2], whole(held[4]) or 0, redis.call('PTTL', lease)}
   end
 end
 
 -- The harmless first write: a takeover must go on at maxmemory.
 redis.call('DEL', lease)
 -- Grows even past a failover of the server that lost the last one.
-local epoch = int(math.max(tonumber(redis.call('GET', last) or 0) + 1, now))
+local epoch = int(math.max((whole(redis.call('GET', last)) or 0) + 1, now))
 redis.call('SET', last, epoch)
 redis.call('HSET', lease, 'holder', name .. '@' .. epoch, 'epoch', epoch, 'nonce', nonce, 'connection', connection,
   'since', int(now))

@@ -13,4 +13,4 @@ local holder, epoch = unpack(redis.call('HMGET', lease, 'holder', 'epoch'))
 if not holder then return {'', '0'} end
 redis.call('HSET', lease, 'handover', int(now_ms(ARGV[1])))
 ring(vacancy)
-return {holder, epoch}
+return {holder, epoch or '0'}

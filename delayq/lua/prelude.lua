@@ -15,6 +15,11 @@ local function int(number)
   return string.format('%.0f', number)
 end
 
+-- A whole number as we write it; nil for anything else, and for what is too large to be counted on from.
+local function whole(text)
+  return text and #text <= 15 and string.match(text, '^%d+$') and tonumber(text) or nil
+end
+
 -- A script that fails half-way is not rolled back: so look at every key before the first write.
 -- Takes key, type, key, type …; returns a refusal, or nil.
 local function wrong_type(...)
@@ -161,7 +166,8 @@ end
 -- The place of a message in the order of its key: the id of the entry by which it first came to the stream.
 local function place_of(entry, fields)
   for i = 1, #fields, 2 do
-    if fields[i] == 'place' and string.match(fields[i + 1], '^%d+%-%d+$') then return fields[i + 1] end
+    local name, value = fields[i], fields[i + 1]
+    if name == 'place' and type(value) == 'string' and string.match(value, '^%d+%-%d+$') then return value end
   end
   return entry
 end

@@ -1,4 +1,4 @@
--- Deletes messages from the stream that its group has not read; never a pending one.
+-- Deletes messages from the stream that its group has not read; never a pending one. Keys that are parked for one go on.
 --
 -- KEYS[1] stream  STREAM ready and pending messages
 -- KEYS[2] recent  ZSET   ids published lately

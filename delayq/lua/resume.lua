@@ -18,7 +18,8 @@ local refusal = wrong_type(halted, 'hash', stream, 'stream', dead, 'stream', par
 if refusal then return refusal end
 
 local entry, id, reason, said = unpack(redis.call('HMGET', halted, 'entry', 'id', 'reason', 'error'))
-if not entry then return '' end
+if redis.call('EXISTS', halted) == 0 then return '' end
+entry = entry or '' -- foreign hands may have left the others alone
 redis.call('PERSIST', halted) -- the harmless first write: goes on at maxmemory
 local pending = redis.pcall('XPENDING', stream, group, entry, entry, 1)[1] -- an error, too, has no [1]
 if pending and skip then
@@ -28,4 +29,4 @@ elseif pending then
 end
 redis.call('DEL', halted)
 ring(vacancy)
-return id
+return id or ''

@@ -1,0 +1,11 @@
+"""Mutants: small faults, planted one at a time in a copy of the package, each killed by one test.
+
+Random faults found too few of them; each has a test that was made, or chosen, to notice it.
+`python -m tests.mutants` shows that it still does.
+"""
+
+from tests.mutants.fencing import FENCING
+from tests.mutants.moving import MOVING
+from tests.mutants.serving import SERVING
+
+MUTANTS = [*FENCING, *MOVING, *SERVING]

@@ -1,0 +1,201 @@
+"""From publish to promotion, retry, dead letter: each message in one place, in order, on time."""
+
+from tests.mutants.mutant import mutant
+
+PROMOTED = "  unschedule(schedule, bodies, arrival, members, ids)\n  return #members"
+KNOWN = "if due - now < window then redis.call('ZADD', recent, int(due + window), 'i:' .. id) end"
+DIES = "test_directed.py::test_whoever_dies_after_its_script_leaves_each_message_in_one_place"
+BURIED = "  redis.call('XACK', stream, group, entry)\n  redis.call('XDEL', stream, entry)\n"
+BURY = "  local found = redis.call('XRANGE', stream, entry, entry)[1]\n  if found then"
+
+MOVING = [
+    mutant(
+        "promotion not atomic",
+        f"{DIES}[promote]",
+        ("lua/prelude.lua", PROMOTED, "  return #members"),
+        (
+            "schedule.py",
+            "        return moved, _seconds(wait_ms)",
+            "        await scripts.command(\n"
+            '            self._queue.client, "ZREMRANGEBYSCORE", k.schedule, "-inf", now_ms\n'
+            "        )\n"
+            "        return moved, _seconds(wait_ms)",
+        ),
+    ),
+    mutant(
+        "promotion of what somebody else promoted",
+        "test_queue.py::test_a_corrected_message_moves_with_its_new_body_if_it_is_as_it_was_seen",
+        ("lua/promote_as.lua", "if redis.call('ZSCORE', schedule, member) == seen then", "do"),
+    ),
+    mutant(
+        "XADD after ZREM",
+        "test_directed.py::test_a_promotion_that_fails_half_way_loses_nothing",
+        ("lua/prelude.lua", PROMOTED, "  return #members"),
+        (
+            "lua/prelude.lua",
+            "  local packed = redis.call('HMGET', bodies, unpack(ids))\n",
+            "  local packed = redis.call('HMGET', bodies, unpack(ids))\n"
+            "  unschedule(schedule, bodies, arrival, members, ids)\n",
+        ),
+    ),
+    mutant(
+        "XDEL before the retry is scheduled",
+        "test_directed.py::test_a_settlement_that_fails_half_way_loses_nothing",
+        (
+            "lua/retry.lua",
+            "local first = earliest_due(schedule)\n",
+            "local first = earliest_due(schedule)\nredis.call('XDEL', stream, entry)\n",
+        ),
+    ),
+    mutant(
+        "dead letter not atomic with ack",
+        f"{DIES}[dead letter]",
+        ("lua/prelude.lua", BURIED, ""),
+        (
+            "pending.py",
+            'return bool(await self._run("dead_letter", lease, args, *keys))',
+            'return bool(await self._run("dead_letter", lease, args, *keys)) and bool('
+            "await self.ack(lease, [entry]))",
+        ),
+    ),
+    mutant(
+        "ack before the dead letter is written",
+        "test_directed.py::test_a_settlement_that_fails_half_way_loses_nothing",
+        ("lua/prelude.lua", BURIED, ""),
+        ("lua/prelude.lua", BURY, f"{BURY}\n{BURIED}"),
+    ),
+    mutant(
+        "due by the client's clock",
+        "test_directed.py::test_where_the_hosts_clock_is_wrong_due_times_are_the_servers",
+        ("clock.py", "        return None\n", "        return int(real_ms())\n"),
+    ),
+    mutant(
+        "dedup not written with its message",
+        f"{DIES}[publish]",
+        ("lua/publish.lua", KNOWN, ""),
+        (
+            "publishing.py",
+            "    return [\n        BacklogFull",
+            "    for m in messages:\n"
+            '        await scripts.command(client, "ZADD", k.recent, 10**14, f"i:{m.id}")\n'
+            "    return [\n        BacklogFull",
+        ),
+    ),
+    mutant(
+        "dedup id not written with its message",
+        f"{DIES}[publish deduplicated]",
+        ("lua/publish.lua", "    redis.call('HSET', dedup, dedup_id, int(due) .. ' ' .. id)\n"),
+        (
+            "publishing.py",
+            "    return [\n        BacklogFull",
+            "    for m in messages:\n"
+            '        await scripts.command(client, "HSET", k.dedup, m.dedup_id, f"1 {m.id}")\n'
+            "    return [\n        BacklogFull",
+        ),
+    ),
+    mutant(
+        "dedup window without an end",
+        "test_outbox.py::test_a_dedup_id_makes_one_message_of_many_until_its_window_is_over",
+        (
+            "lua/publish.lua",
+            "'d:' .. dedup_id) or 0) > now then",
+            "'d:' .. dedup_id) or 0) > 0 then",
+        ),
+    ),
+    mutant(
+        "a publish overtakes what is due",
+        "test_queue.py::test_a_publish_due_now_overtakes_nothing_due",
+        ("lua/publish.lua", "local overtaking = promote ~= 0 and", "local overtaking = false and"),
+    ),
+    mutant(
+        "bell not rung for an earlier message",
+        "test_queue.py::test_a_retry_and_an_earlier_publish_ring_the_bell",
+        ("lua/publish.lua", "if earliest and (not first or earliest < first)", "if not first"),
+    ),
+    mutant(
+        "bell not rung for an earlier retry",
+        "test_queue.py::test_a_retry_and_an_earlier_publish_ring_the_bell",
+        ("lua/retry.lua", "if not first or due < first then", "if not first then"),
+    ),
+    mutant(
+        "bell not rung for a reschedule",
+        "test_changes.py::test_the_bell_rings_at_a_new_earliest_time_alone",
+        ("lua/reschedule.lua", "if due < first then ring(bell) end"),
+    ),
+    mutant(
+        "a millisecond early",
+        "test_queue.py::test_nothing_is_promoted_early_and_the_wait_is_told",
+        ("lua/prelude.lua", "'-inf', int(now), 'WITHSCORES'", "'-inf', int(now + 1), 'WITHSCORES'"),
+    ),
+    mutant(
+        "delays rounded down",
+        "test_message.py::test_due_times_are_relative_to_the_servers_now_or_absolute",
+        (
+            "message.py",
+            "-(-duration // timedelta(milliseconds=1))",
+            "duration // timedelta(milliseconds=1)",
+        ),
+    ),
+    mutant(
+        "promotion without a bound",
+        "test_queue.py::test_a_promotion_is_bounded",
+        (
+            "lua/prelude.lua",
+            "'LIMIT', 0, limit)\n  local members",
+            "'LIMIT', 0, -1)\n  local members",
+        ),
+    ),
+    mutant(
+        "arrival numbers without a width",
+        "test_queue.py::test_messages_come_out_by_due_time_then_arrival",
+        ("lua/prelude.lua", "string.format('%012x'", "string.format('%-12x'"),
+    ),
+    mutant(
+        "equal due times by id",
+        "test_queue.py::test_messages_come_out_by_due_time_then_arrival",
+        ("lua/prelude.lua", "redis.call('INCR', arrival))", "redis.call('INCR', arrival) * 0 + 1)"),
+    ),
+    mutant(
+        "one malformed body stops a promotion",
+        "test_queue.py::test_what_is_scheduled_and_no_message_goes_to_the_dead_stream",
+        (
+            "lua/prelude.lua",
+            "local readable, fields = pcall(cjson.decode, string.sub(packed[i] or '', 13))",
+            "local readable, fields = true, cjson.decode(string.sub(packed[i] or '', 13))",
+        ),
+    ),
+    mutant(
+        "deliveries forgotten by a retry",
+        "test_queue.py::test_a_retried_message_keeps_its_id_fields_and_deliveries",
+        ("lua/prelude.lua", "published or due, 'deliveries', deliveries})", "published or due})"),
+    ),
+    mutant(
+        "a cancelled id stays known",
+        "test_changes.py::test_a_cancelled_id_may_be_published_anew",
+        ("lua/prelude.lua", "  redis.call('ZREM', recent, 'i:' .. id)\n"),
+    ),
+    mutant(
+        "a purge takes what is pending",
+        "test_changes.py::test_what_is_ready_is_purged_and_nothing_that_is_pending",
+        ("lua/purge_ready.lua", "last and '(' .. last or '-'", "'-'"),
+    ),
+    mutant(
+        "a redrive deletes before it schedules",
+        "test_directed.py::test_a_settlement_that_fails_half_way_loses_nothing",
+        (
+            "lua/redrive.lua",
+            "  local packed, due = {}",
+            "  redis.call('XDEL', dead, entry)\n  local packed, due = {}",
+        ),
+    ),
+    mutant(
+        "a redriven message keeps its deliveries",
+        "test_dead.py::test_a_redriven_message_is_as_it_was_published",
+        ("lua/redrive.lua", "entry = true, deliveries = true,", "entry = true,"),
+    ),
+    mutant(
+        "what waits behind a parked message goes before it",
+        "test_parking.py::test_what_was_met_before_its_blocker_goes_behind_it_and_before_what_comes_later",
+        ("lua/park.lua", "if is_before(last, place) then last = place end"),
+    ),
+]

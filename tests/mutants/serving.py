@@ -1,0 +1,201 @@
+"""Delivery and its counts, takeovers, the loops, the client."""
+
+from tests.mutants.mutant import mutant
+
+CLAIM = "redis.call('XCLAIM', stream, group, consumer, 0, id, 'RETRYCOUNT', deliveries)[1]"
+READ = (
+    "redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', stream,"
+    " (pending[i - 1] or {'0'})[1])[1][2][1]"
+)
+CALL = "test_queue.py::test_a_call_made_again_counts_no_delivery_twice"
+
+SERVING = [
+    mutant(
+        "fetch without what is pending",
+        "test_queue.py::test_a_fetch_whose_answer_was_lost_delivers_the_same_again",
+        ("lua/fetch.lua", "local pending = redis.pcall(unpack(query))", "local pending = {}"),
+    ),
+    mutant(
+        "fetch without cursor",
+        "test_queue.py::test_a_fetch_whose_answer_was_lost_delivers_the_same_again",
+        (
+            "lua/fetch.lua",
+            "local query = {'XPENDING', stream, group, start,",
+            "local query = {'XPENDING', stream, group, '-',",
+        ),
+    ),
+    mutant(
+        "XREADGROUP BLOCK as the wait",
+        "test_directed.py::test_a_reader_that_waits_over_a_takeover_takes_no_message_with_it",
+        (
+            "bell.py",
+            '("XREAD", "COUNT", 1,',
+            '("XREADGROUP", "GROUP", "delayq", "reader", "COUNT", 1,',
+        ),
+        ("bell.py", '"STREAMS", self._stream, self._heard)', '"STREAMS", self._stream, ">")'),
+    ),
+    mutant(
+        "poison count from XREADGROUP 0",
+        "test_directed.py::test_deliveries_are_counted_over_a_crash_of_the_server",
+        ("lua/fetch.lua", CLAIM, READ),
+    ),
+    mutant(
+        "a call made again counts twice",
+        CALL,
+        ("lua/prelude.lua", "if redis.call('HGET', lease, 'call') == call then return true end"),
+    ),
+    mutant(
+        "each try of a call has an id of its own",
+        "test_lost_replies.py::test_an_heir_whose_replies_are_lost_keeps_every_message",
+        (
+            "service.py",
+            "pending.redeliver(lease, entries, call)",
+            "pending.redeliver(lease, entries)",
+        ),
+    ),
+    mutant(
+        "a redelivery does not count",
+        CALL,
+        (
+            "lua/redeliver.lua",
+            "local deliveries = pending[4] + count_up",
+            "local deliveries = pending[4]",
+        ),
+    ),
+    mutant(
+        "what is given back counts",
+        "test_keyed.py::test_what_a_stop_finds_fetched_and_not_begun_is_not_counted",
+        ("lua/give_back.lua", "pending[4] - 1, 'JUSTID'", "pending[4], 'JUSTID'"),
+    ),
+    mutant(
+        "reclaiming counts",
+        "test_queue.py::test_reclaim_takes_everything_and_deletes_the_old_consumers",
+        ("lua/prelude.lua", "  command[#command + 1] = 'JUSTID'\n"),
+    ),
+    mutant(
+        "a last delivery beside others",
+        "test_queue.py::test_a_last_delivery_is_made_alone",
+        ("lua/fetch.lua", "local alone = before == 0 and", "local alone = false and"),
+    ),
+    mutant(
+        "ack leaves the entry",
+        "test_queue.py::test_fetch_acknowledges_what_was_handled",
+        ("lua/prelude.lua", "  redis.call('XDEL', stream, unpack(ids))\n"),
+    ),
+    mutant(
+        "group created at $",
+        "test_directed.py::test_what_was_published_before_there_was_a_consumer_is_delivered",
+        ("pending.py", 'stream, GROUP, "0", "MKSTREAM")', 'stream, GROUP, "$", "MKSTREAM")'),
+    ),
+    mutant(
+        "reclaim stops at 100",
+        "test_queue.py::test_reclaim_takes_everything_and_deletes_the_old_consumers",
+        ("lua/reclaim.lua", "start, '+', limit)", "start, '+', math.min(limit, 100))"),
+    ),
+    mutant(
+        "takeover stops at the first part",
+        "test_directed.py::test_a_takeover_takes_every_part_of_a_long_pending_list",
+        ("consumer.py", "            start = part.next_start\n", "            start = None\n"),
+    ),
+    mutant(
+        "DELCONSUMER with something pending at a release",
+        "test_lease.py::test_a_release_keeps_a_consumer_that_has_something_pending",
+        ("lua/release.lua", "if not pending.err and #pending == 0 then", "if not pending.err then"),
+    ),
+    mutant(
+        "DELCONSUMER with something pending at an inheritance",
+        "test_queue.py::test_inherit_takes_from_the_dead_alone",
+        ("lua/inherit.lua", "if #ids < limit then redis", "if #ids then redis"),
+    ),
+    mutant(
+        "client retries on",
+        "test_connection.py::test_a_lost_reply_is_told_and_nothing_is_sent_again_unasked",
+        ("connection.py", " retry=Retry(NoBackoff(), 0)", " retry=Retry(NoBackoff(), 10)"),
+    ),
+    mutant(
+        "retry to the tail",
+        "test_ordered.py::test_a_failing_message_is_retried_in_place_and_blocks_those_behind_it",
+        (
+            "ordered.py",
+            "                self._report_retry(delivery, outcome)\n",
+            "                await self._retry(delivery, outcome)\n                return None\n",
+        ),
+    ),
+    mutant(
+        "ack while the message in hand may still fail",
+        "test_ordered.py::test_after_a_kill_the_standby_takes_everything_in_order",
+        (
+            "service.py",
+            "        await self.term.begin()\n",
+            "        await self.term.begin()\n"
+            "        self._unacked.append((delivery.entry, delivery.message.id))\n"
+            "        await self._flush()\n",
+        ),
+    ),
+    mutant(
+        "what was handled is not acknowledged at a stop",
+        "test_ordered.py::test_after_a_stop_the_standby_goes_on_and_nothing_is_handled_twice",
+        (
+            "ordered.py",
+            "                await self._settle(delivery)\n        await self._flush()\n",
+            "                await self._settle(delivery)\n",
+        ),
+    ),
+    mutant(
+        "a group that is gone ends the consumer",
+        "test_ordered.py::test_a_group_that_foreign_hands_destroyed_is_made_again",
+        ("service.py", "        except GroupMissing:\n", "        except ZeroDivisionError:\n"),
+    ),
+    mutant(
+        "safety poll removed",
+        "test_poller.py::test_a_lost_bell_delays_by_the_safety_poll_at_most",
+        ("poller.py", "await bell.wait(SAFETY_S)", "await bell.wait(3600)"),
+    ),
+    mutant(
+        "the poller does not hear the bell",
+        "test_changes.py::test_a_sleeping_poller_is_woken_by_a_nearer_time",
+        ("poller.py", "                listening.start_soon(bell.listen)\n"),
+    ),
+    mutant(
+        "a hook that fails stops the others",
+        "test_poller.py::test_a_turn_corrects_and_what_fails_goes_on_as_it_was",
+        (
+            "poller.py",
+            "        except Exception as error:",
+            "        except ZeroDivisionError as error:",
+        ),
+    ),
+    mutant(
+        "a bell waits from now on",
+        "test_directed.py::test_a_bell_hears_what_was_added_before_it_listened",
+        ("bell.py", '"STREAMS", self._stream, self._heard)', '"STREAMS", self._stream, "$")'),
+    ),
+    mutant(
+        "a cancelled publisher takes its neighbours along",
+        "test_directed.py::test_followers_in_the_call_of_a_cancelled_leader_are_sent_all_the_same",
+        (
+            "outbox.py",
+            "self._waiting.extendleft(slot for slot in reversed(batch[1:]) if not slot.gone)",
+            "pass",
+        ),
+    ),
+    mutant(
+        "a cancelled publisher keeps its turn",
+        "test_outbox.py::test_a_publisher_that_is_cancelled_holds_up_no_other",
+        (
+            "outbox.py",
+            "            if slot.turn.is_set():\n                self._pass_on()\n",
+            "            pass\n",
+        ),
+    ),
+    mutant(
+        "a parked key is forgotten by a takeover",
+        "test_parking.py::test_parked_keys_stay_parked_over_takeovers",
+        ("parking.py", "self._blockers = await self._pending.parked()", "self._blockers = {}"),
+    ),
+    mutant(
+        "a connection closed is a death right after an outage",
+        "test_directed.py::test_right_after_an_outage_a_closed_connection_proves_nothing",
+        ("lease.py", "if mono_s() < self._patient_until:", "if False:"),
+    ),
+]
