@@ -14,6 +14,7 @@ from delayq.keys import GROUP
 from delayq.lease import Lease
 from delayq.message import Delivery, decode_entry, new_id
 from delayq.queue import Queue
+from delayq.record import number
 
 MAX_BYTES = 1_000_000
 """Bytes of values delivered by one script, beyond which it adds no more: what is read at once may
@@ -270,7 +271,7 @@ class Pending:
             if name != lease.holder:
                 key = keys.lease(name.rpartition("@")[0])
                 found = await scripts.command(client, "HMGET", key, "holder", "connection")
-                others[name] = int(found[1] or 0) if found[0] == name else 0
+                others[name] = (number(found[1]) or 0) if found[0] == name else 0
         return others
 
     @property

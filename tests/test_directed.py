@@ -349,7 +349,6 @@ async def test_followers_in_the_call_of_a_cancelled_leader_are_sent_all_the_same
     assert done == ["before", "a", "b"]
 
 
-@pytest.mark.xfail(strict=True, reason="a lease remembers its last call alone")
 async def test_a_call_made_again_after_another_one_of_its_consumer_counts_nothing_twice(
     queue: Queue, pending: Pending, lease: Lease
 ) -> None:
@@ -359,6 +358,6 @@ async def test_a_call_made_again_after_another_one_of_its_consumer_counts_nothin
     first = (await pending.fetch(lease, "-", 1)).deliveries[0].entry
     for _ in range(2):
         [fetched] = (await pending.fetch(lease, "(" + first, 1, call="lost")).deliveries
-        await pending.redeliver(lease, [first], call="between")
+        await pending.redeliver(lease, [(first, 1)])
     assert isinstance(fetched, Delivery)
     assert fetched.message.deliveries == 1

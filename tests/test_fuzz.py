@@ -345,7 +345,6 @@ async def test_a_halt_of_foreign_hands_can_be_resumed(client: Client, queue: Que
     assert not await client.exists(KEYS.halted)
 
 
-@pytest.mark.xfail(strict=True, reason="`Pending.parked` takes each mark for one of ours")
 async def test_marks_of_foreign_hands_do_not_keep_a_consumer_from_beginning(
     client: Client, pending: Pending
 ) -> None:
@@ -353,7 +352,6 @@ async def test_marks_of_foreign_hands_do_not_keep_a_consumer_from_beginning(
     assert await pending.parked() == {"l": "m"}
 
 
-@pytest.mark.xfail(strict=True, reason="`Pending.others` takes each connection for a number")
 async def test_a_lease_of_foreign_hands_does_not_end_a_survey(
     client: Client, pending: Pending, lease: Lease
 ) -> None:
@@ -362,7 +360,6 @@ async def test_a_lease_of_foreign_hands_does_not_end_a_survey(
     assert await pending.others(lease) == {"c2@5": 0}
 
 
-@pytest.mark.xfail(strict=True, reason="a known due time is taken for a number")
 @pytest.mark.parametrize("score", ["inf", "-inf"])
 async def test_a_publish_of_an_id_that_foreign_hands_scheduled_for_never_is_answered(
     client: Client, queue: Queue, score: str
@@ -372,7 +369,6 @@ async def test_a_publish_of_an_id_that_foreign_hands_scheduled_for_never_is_answ
     assert (await replace(queue, past_due=False).publish(1, id="a")).duplicate
 
 
-@pytest.mark.xfail(strict=True, reason="the id is known before its message is written")
 async def test_a_publish_that_failed_half_way_is_not_known_when_it_is_repeated(
     client: Client, queue: Queue
 ) -> None:

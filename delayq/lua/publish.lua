@@ -100,12 +100,20 @@ local function each(act)
   end
 end
 
+-- A due time that foreign hands gave may be infinite.
+local function within_reason(ms)
+  return math.max(0, math.min(tonumber(ms), 2 ^ 53))
+end
+
 local room = math.huge
 if backlog > 0 then
   room = backlog - redis.call('XLEN', stream) - redis.call('ZCARD', schedule)
   if whole then
-    local new = 0
-    each(function(_, id, told, dedup_id) if not (told and known(id, dedup_id)) then new = new + 1 end end)
+    local new, seen = 0, {}
+    each(function(_, id, told, dedup_id)
+      if not seen[id] and not (told and known(id, dedup_id)) then new = new + 1 end
+      seen[id] = true
+    end)
     if new > room then room = 0 end
   end
 end
@@ -119,7 +127,7 @@ each(function(place, id, told, dedup_id, due, count, from)
   end
   if status == 0 and accepted >= room then status = 2 end
   if status ~= 0 then
-    for _, value in ipairs({place, known_id or id, int(tonumber(known_due or due)), status}) do
+    for _, value in ipairs({place, known_id or id, int(within_reason(known_due or due)), status}) do
       reply[#reply + 1] = value
     end
   elseif told or not again then
@@ -128,9 +136,9 @@ each(function(place, id, told, dedup_id, due, count, from)
     if not told then
       untold = true
     else
-      remember(id, dedup_id, due)
-      schedule_messages(schedule, bodies, arrival, waiting) -- so that the same id again is known
+      schedule_messages(schedule, bodies, arrival, waiting)
       waiting = {}
+      remember(id, dedup_id, due) -- now: it may come again, and what is known has been written
     end
   end
 end)
