@@ -113,7 +113,7 @@ class Parked(Event):
 
 @dataclass(frozen=True, slots=True)
 class Halted(Event):
-    """The lane stopped at a message, until somebody resumes it."""
+    """The lane stopped at a message, or was found so, until somebody resumes it."""
 
     epoch: int
     id: str

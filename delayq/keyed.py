@@ -6,10 +6,9 @@ from collections.abc import Sequence
 import anyio
 
 from delayq.message import Delivery
-from delayq.ordered import Ordered
+from delayq.ordered import InPlace, Ordered
 from delayq.pending import Delivered, Newer
 from delayq.pool import Pool
-from delayq.retry import Again
 from delayq.service import Work
 from delayq.term import Term
 
@@ -103,16 +102,16 @@ class Keyed(Ordered):
             self._settled(delivery.entry)
         del self._lines[line_of]
 
-    async def _return(self, line_of: Key, again: Again) -> None:
+    async def _return(self, line_of: Key, again: InPlace) -> None:
         """Put a line in the pool anew, when it is time to retry its first message."""
         line = self._lines[line_of]
-        failed = line[0]
-        delivery = await self._again(failed, again.delay_ms)
+        entry = line[0].entry
+        delivery = await self._again(entry, again)
         if delivery:
             line[0] = delivery
         else:
             line.popleft()
-            self._settled(failed.entry)
+            self._settled(entry)
         if line:
             self._pool.add((line_of,))
         else:

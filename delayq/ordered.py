@@ -1,5 +1,7 @@
 """Serving in order: one message at a time, each settled before the next is begun."""
 
+from typing import NamedTuple
+
 import anyio
 
 from delayq.events import Halted, NewerFound, Parked, Resumed
@@ -14,6 +16,14 @@ HALTED_S = 1.0
 """How often a halted lane looks whether it was resumed: the call that says so is a hint."""
 
 
+class InPlace(NamedTuple):
+    """A message is to be delivered again, before those behind it."""
+
+    delay_ms: int
+    delivered: int
+    """The deliveries that count up to now."""
+
+
 class Ordered(Service):
     """The active consumer of an ordered queue."""
 
@@ -23,7 +33,8 @@ class Ordered(Service):
 
     async def _begin(self) -> None:
         await self.term.fenced("look", lambda _: self._parking.load())
-        if await self.term.fenced("look", lambda _: self.work.pending.halted()):
+        if found := await self.term.fenced("look", lambda _: self.work.pending.halted()):
+            self.work.observe(Halted(self.work.role, self.term.lease.epoch, **found))
             self._paused = True
             await self._until_resumed()
             self._paused = False
@@ -33,10 +44,10 @@ class Ordered(Service):
         current: Delivered | None = delivery
         while current is not None:
             again = await self._settle_once(current)
-            current = await self._again(current, again.delay_ms) if again else None
+            current = await self._again(current.entry, again) if again else None
         self._settled(delivery.entry)
 
-    async def _settle_once(self, delivery: Delivered) -> Again | None:
+    async def _settle_once(self, delivery: Delivered) -> InPlace | None:
         """Handle one delivery; tell when the next one of the same message follows in place."""
         match delivery:
             case Malformed():
@@ -59,17 +70,17 @@ class Ordered(Service):
     def _in_order(self, outcome: Again | DeadLetter | None) -> Outcome:
         return in_order(self.work.on_failure, outcome) if outcome else None
 
-    async def _part_with(self, delivery: Delivery, outcome: Outcome) -> Again | None:
+    async def _part_with(self, delivery: Delivery, outcome: Outcome) -> InPlace | None:
         """Settle a message that leaves our hands in another way, after those before it."""
         message = delivery.message
         await self._flush()
         match outcome:
             case Again():
                 self._report_retry(delivery, outcome)
-                return outcome
+                return InPlace(outcome.delay_ms, delivery.delivered)
             case Halt():
                 await self._halt(delivery, outcome)
-                return Again(0)
+                return InPlace(0, 0)  # whoever resumed it forgets its deliveries
             case Park():
                 await self._retry(delivery, outcome)
                 self._parking.park(message)
@@ -101,13 +112,13 @@ class Ordered(Service):
         self._parking.free(message)
         self._report_acked([(entry, message.id)])
 
-    async def _again(self, delivery: Delivered, delay_ms: int) -> Delivered | None:
+    async def _again(self, entry: str, again: InPlace) -> Delivered | None:
         """Deliver a message once more, after a delay; None if stopped, or the entry is gone."""
-        await self._rest(lambda: self.work.clock.sleep(delay_ms / 1000))
+        await self._rest(lambda: self.work.clock.sleep(again.delay_ms / 1000))
         if self._stopping:
             return None
-        again = await self._redeliver([(delivery.entry, delivery.delivered)])
-        return again[0] if again else None
+        found = await self._redeliver([(entry, again.delivered)])
+        return found[0] if found else None
 
     async def _halt(self, delivery: Delivery, outcome: Halt) -> None:
         pending, message = self.work.pending, delivery.message

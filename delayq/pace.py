@@ -21,7 +21,7 @@ class Pace:
         self._at_once = at_once
         self._batch = batch
         self._recent = 0.0
-        """Messages settled in the last `AHEAD_S`, older ones counting less and less."""
+        """Messages settled in `AHEAD_S`: a moving average that forgets in about that time."""
         self._settled = 0
         self._looked_at = mono_s()
 
@@ -32,9 +32,10 @@ class Pace:
     def room(self, in_hand: int) -> int:
         """Tell how many messages to fetch beside those in hand: 0 until it is worth a call."""
         now_s = mono_s()
-        faded = math.exp((self._looked_at - now_s) / AHEAD_S)
-        self._recent, self._settled = self._recent * faded + self._settled, 0
-        self._looked_at = now_s
+        passed = max(now_s - self._looked_at, 1e-6) / AHEAD_S
+        faded = math.exp(-passed)
+        self._recent = self._recent * faded + self._settled * (1 - faded) / passed
+        self._settled, self._looked_at = 0, now_s
         ahead = min(int(self._recent), 2 * self._batch)
         room = self._at_once + ahead - in_hand
         return min(self._batch, room) if 2 * room > ahead else 0

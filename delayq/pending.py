@@ -204,12 +204,15 @@ class Pending:
         args = [self._now, delivery.entry, delivery.message.id, reason, _bounded(error)]
         return bool(await self._run("halt", lease, args, self._queue.keys.halted))
 
-    async def halted(self) -> bool:
-        """Tell whether the lane is halted.
+    async def halted(self) -> dict[str, str]:
+        """Tell at which message the lane is halted: its `id`, `reason` and `error`; empty if not.
 
         :raises ServerError: if the server did not answer, or refused
         """
-        return bool(await scripts.command(self._queue.client, "EXISTS", self._queue.keys.halted))
+        names = ("id", "reason", "error")
+        ask = ("HMGET", self._queue.keys.halted, "entry", *names)
+        entry, *told = await scripts.command(self._queue.client, *ask)
+        return dict(zip(names, [text or "" for text in told], strict=True)) if entry else {}
 
     async def dead_letter(
         self, lease: Lease, entry: str, deliveries: int, reason: str, error: str = ""

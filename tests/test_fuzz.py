@@ -397,7 +397,7 @@ commands = st.sampled_from(
 def quiet_environment(real_server: RealServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("DELAYQ_REDIS_URL", real_server.url)
     monkeypatch.setattr("delayq.logs.configure", lambda *_: None)
-    monkeypatch.setattr("sys.stdin", io.StringIO("1"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"1")))
     yield
 
 

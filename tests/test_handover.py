@@ -116,7 +116,7 @@ async def test_a_halted_lane_resumes_past_its_message(
 
 async def halted_at(queue: Queue) -> str | None:
     halted = (await queue.stats()).halted
-    return halted and halted.id
+    return halted.id if halted else None
 
 
 async def test_of_two_keys_that_halt_at_once_the_lane_tells_one_after_the_other(

@@ -244,7 +244,7 @@ async def test_a_role_that_crashed_fails_the_test_at_its_end() -> None:
     app = App(observe=lambda _event: None)
     queue = app.queue("q")
     queue.handler()(lambda _body, _context: None)
-    with pytest.raises(AssertionError, match=r"q\.poller\.p1 crashed: WRONGKEY"):
+    with pytest.raises(AssertionError, match=r"q:poller\.p1 crashed: WRONGKEY"):
         async with testing.running(app) as stage:
             await queue.client.set(queue.keys.schedule, "foreign")
             await stage.events.until(Ended)
