@@ -47,7 +47,7 @@ class AppQueue(Queue[B]):
     """The handler, once there is one."""
 
     def handler(
-        self, *, concurrency: int = 10, time_limit_s: float | None = None, batch: int = 100
+        self, *, concurrency: int = 10, time_limit_s: float | None = None, batch: int = 500
     ) -> Callable[[Callable[[B, Context], R]], Callable[[B, Context], R]]:
         """Decorate the function that handles this queue's messages.
 

@@ -13,7 +13,7 @@ from delayq.retry import Again, DeadLetter
 from delayq.service import NEWER_MS, Service, Work
 from delayq.term import Term
 
-SURVEY_S = 0.7
+SURVEY_S = 0.8
 """How often a consumer looks whether another died."""
 
 

@@ -28,6 +28,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from delayq import scripts
 from delayq.clock import mono_s
@@ -100,7 +101,9 @@ class LeaseStore:
         self._ttl_s = ttl_s
         self._nonce = secrets.token_hex(8)
         self.connection = 0
-        """The connection that our lease names."""
+        """Our connection, for the lease to name."""
+        self._doubtful = True
+        """Whether our connection may be another one than that."""
         self._patient_until = 0.0
 
     def new_term(self) -> None:
@@ -142,7 +145,7 @@ class LeaseStore:
         :raises LeaseLost: if it is over; it is never made again
         :raises ServerError: if the server did not answer, or refused
         """
-        self.connection = await self._connection()
+        await self.moved()
         sent_at = mono_s()
         args = (lease.epoch, lease.ttl_ms, self.connection)
         await self._run("renew", [lease.key], args)
@@ -182,11 +185,16 @@ class LeaseStore:
         return bool(asked) and epoch == str(lease.epoch)
 
     async def moved(self) -> bool:
-        """Tell whether our connection is another one than the lease names.
+        """Tell whether our connection is another one than it was.
+
+        The server is asked only where this side has a reason to doubt it.
 
         :raises ServerError: if the server did not answer
         """
-        return await self._connection() != self.connection
+        if not (self._doubtful or await self._cut()):
+            return False
+        before, self.connection = self.connection, await self._connection()
+        return before != self.connection
 
     async def gone(self, connections: Collection[int]) -> set[int]:
         """Tell which of the connections are closed. Where `CLIENT` is not permitted: none.
@@ -207,11 +215,22 @@ class LeaseStore:
             return set()
         return asked - {int(client["id"]) for client in listed}
 
+    async def _cut(self) -> bool:
+        """Tell whether our connection was closed, as far as this side has heard."""
+        connection = self._anchor.connection
+        try:
+            # There is nothing to be read on it, between two calls, but its end.
+            return connection is None or await connection.can_read()
+        except RedisError:
+            return True
+
     async def _connection(self) -> int:
         try:
-            return int(await self._ask("CLIENT ID"))
+            asked = int(await self._ask("CLIENT ID"))
         except ServerRefused:
-            return 0
+            asked = 0
+        self._doubtful = False
+        return asked
 
     async def _ask(self, *words: object) -> Any:
         with self._patience():
@@ -227,4 +246,5 @@ class LeaseStore:
             yield
         except ServerUnreachable:
             self._patient_until = mono_s() + PATIENCE_S
+            self._doubtful = True
             raise

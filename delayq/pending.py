@@ -78,14 +78,24 @@ class Pending:
 
         :raises ServerError: if the server did not answer, or refused
         """
-        stream = self._queue.keys.stream
-        create = ("XGROUP CREATE", stream, GROUP, "0", "MKSTREAM")
-        try:
-            await scripts.command(self._queue.client, *create)
-        except ScriptFailed as error:
-            if "BUSYGROUP" not in str(error):
-                raise
+        if not await self._has_group():
+            create = ("XGROUP CREATE", self._queue.keys.stream, GROUP, "0", "MKSTREAM")
+            try:
+                await scripts.command(self._queue.client, *create)
+            except ScriptFailed as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
         await self._queue.register()
+
+    async def _has_group(self) -> bool:
+        # Asked for first, since to create it is refused at maxmemory, even if it is there.
+        try:
+            groups = await scripts.command(
+                self._queue.client, "XINFO GROUPS", self._queue.keys.stream
+            )
+        except GroupMissing:
+            return False
+        return any(group["name"] == GROUP for group in groups)
 
     async def fetch(
         self,

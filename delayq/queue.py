@@ -14,7 +14,7 @@ from delayq.body import B, Codec
 from delayq.browse import Browser, Stats, stats
 from delayq.clock import SERVER_CLOCK, Clock
 from delayq.dead import DeadLetters
-from delayq.errors import DelayqError, ServerError
+from delayq.errors import DelayqError, ServerError, ServerOutOfMemory
 from delayq.keys import LaneKeys, registry
 from delayq.message import (
     Message,
@@ -261,11 +261,12 @@ class Queue(Generic[B]):
         return DeadLetters(self.client, self.keys, self.clock)
 
     async def register(self) -> None:
-        """Have the queue listed among those of its namespace.
+        """Have the queue listed among those of its namespace, unless the server is at maxmemory.
 
         :raises ServerError: if the server did not answer, or refused
         """
-        await scripts.command(self.client, "SADD", registry(self.keys.namespace), self.name)
+        with suppress(ServerOutOfMemory):  # the list is for those who look: nothing needs it
+            await scripts.command(self.client, "SADD", registry(self.keys.namespace), self.name)
 
     async def destroy(self) -> None:
         """Delete every key of the queue, with all its messages. Its consumers must have ended.

@@ -51,8 +51,8 @@ class Schedule:
         """
         k = self._queue.keys
         keys = [k.stream, k.schedule, k.bodies, k.arrival, k.dead]
-        moved, wait_ms = await self._run("promote", keys, [self._now(now_ms), PROMOTE_LIMIT])
-        return moved, _seconds(wait_ms)
+        moved, wait_us = await self._run("promote", keys, [self._now(now_ms), PROMOTE_LIMIT])
+        return moved, _seconds(wait_us)
 
     async def due(self, now_ms: int | None = None) -> tuple[list[Scheduled], float | None]:
         """Read what is due, to be corrected, and change nothing.
@@ -65,7 +65,7 @@ class Schedule:
         :raises ServerError: if the server did not answer, or refused
         """
         keys = [self._queue.keys.schedule, self._queue.keys.bodies]
-        wait_ms, *rows = await self._run("due", keys, [self._now(now_ms), PROMOTE_LIMIT])
+        wait_us, *rows = await self._run("due", keys, [self._now(now_ms), PROMOTE_LIMIT])
         due: list[Scheduled] = []
         unread: list[object] = []
         for at in range(0, len(rows), 3):
@@ -79,7 +79,7 @@ class Schedule:
                 unread += [member, score, 0]
         if unread:
             await self._promote_as(unread)
-        return due, _seconds(wait_ms)
+        return due, _seconds(wait_us)
 
     async def promote_as(self, corrected: Sequence[Scheduled]) -> list[bool]:
         """Move messages to the stream with the fields given, each if it is still scheduled as seen.
@@ -106,8 +106,8 @@ class Schedule:
         return await scripts.run(self._queue.client, name, keys, args)
 
 
-def _seconds(wait_ms: int) -> float | None:
-    return None if wait_ms < 0 else wait_ms / 1000
+def _seconds(wait_us: int) -> float | None:
+    return None if wait_us < 0 else wait_us / 1_000_000
 
 
 def _scheduled(member: str, score: str, packed: str, codec: Codec[Any]) -> Scheduled:

@@ -4,7 +4,7 @@
 -- KEYS[2] bodies   HASH their fields
 -- ARGV[1] now   integer ms, or '' for the server's time
 -- ARGV[2] limit integer messages to read at most
--- Returns ms until the next after these is due (0: now; -1: none), then per message: member, score, packed fields
+-- Returns µs until the next after these is due (0: now; -1: none), then per message: member, score, packed fields
 -- Cost: O(log n + limit)
 
 local schedule, bodies = KEYS[1], KEYS[2]
@@ -14,7 +14,7 @@ local reply = {-1}
 for i = 1, #first, 2 do
   local due = tonumber(first[i + 1])
   if due > now or i > 2 * limit then
-    reply[1] = math.max(0, due - now)
+    reply[1] = wait_us(due, now, ARGV[1])
     break
   end
   local packed = redis.call('HGET', bodies, string.sub(first[i], 13))

@@ -10,6 +10,14 @@ local function now_ms(given)
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- The time from now until `due` ms, in µs: as a wait it must be no longer than it is. -1 if there is no `due`.
+local function wait_us(due, now, given)
+  if not due then return -1 end
+  local past = 0
+  if given == '' then past = redis.call('TIME')[2] % 1000 end
+  return math.max(0, (due - now) * 1000 - past)
+end
+
 -- Redis writes large numbers as 1e+12 unless told otherwise.
 local function int(number)
   return string.format('%.0f', number)

@@ -7,7 +7,7 @@
 -- KEYS[5] dead     STREAM for what is no message
 -- ARGV[1] now   integer ms, or '' for the server's time
 -- ARGV[2] limit integer messages to move at most
--- Returns messages moved, ms until the next is due (0: now; -1: the schedule is empty)
+-- Returns messages moved, µs until the next is due (0: now; -1: the schedule is empty)
 -- Cost: O(limit log n)
 
 local stream, schedule, bodies, arrival, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -18,5 +18,4 @@ if refusal then return refusal end
 redis.call('PERSIST', schedule)
 local now = now_ms(ARGV[1])
 local moved = promote_due(stream, schedule, bodies, arrival, dead, now, tonumber(ARGV[2]))
-local first = earliest_due(schedule)
-return {moved, first and math.max(0, first - now) or -1}
+return {moved, wait_us(earliest_due(schedule), now, ARGV[1])}

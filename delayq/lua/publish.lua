@@ -27,8 +27,10 @@
 
 local stream, schedule, bodies, arrival = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local dead, bell, recent, dedup = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local refusal = wrong_type(stream, 'stream', schedule, 'zset', bodies, 'hash', arrival, 'string',
-  dead, 'stream', bell, 'stream', recent, 'zset', dedup, 'hash')
+local refusal = wrong_type(stream, 'stream', recent, 'zset')
+if not refusal and redis.call('EXISTS', schedule, bodies, arrival, dead, bell, dedup) > 0 then
+  refusal = wrong_type(schedule, 'zset', bodies, 'hash', arrival, 'string', dead, 'stream', bell, 'stream', dedup, 'hash')
+end
 if refusal then return refusal end
 
 local now, call, promote = now_ms(ARGV[1]), 'c:' .. ARGV[2], tonumber(ARGV[3])
