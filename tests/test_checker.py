@@ -39,8 +39,8 @@ def a_life() -> Story:
     return s
 
 
-def a_takeover() -> Story:
-    s = story("a", "b", "c")
+def a_takeover(keyed: str | None = None) -> Story:
+    s = story("a", "b", "c", keyed=keyed)
     s.fetch("a", "b")
     s.begins("c1", "a")
     s.fault("kill", "c1")
@@ -96,8 +96,12 @@ def foreign_hands() -> Story:
     return s
 
 
+def a_takeover_of_one_key() -> Story:
+    return a_takeover(keyed="k")
+
+
 LEGAL: dict[str, Callable[[], Story]] = {
-    f.__name__: f for f in (a_life, a_takeover, a_stall, a_death)
+    f.__name__: f for f in (a_life, a_takeover, a_takeover_of_one_key, a_stall, a_death)
 }
 
 
