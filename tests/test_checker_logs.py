@@ -210,6 +210,16 @@ def test_an_anomaly_is_found(invariant: str, said: str, plant: Callable[[Story],
     assert any(said in v.sentence for v in violations if v.invariant == invariant), violations
 
 
+def test_a_refusal_holds_for_its_attempt_alone() -> None:
+    s = a_run()
+    for again in (s.refused, s.asked):
+        s.asked("e")
+        s.refused("e")
+        again("e")
+    s.publish("e")
+    assert not s.judged(drained=False).violations
+
+
 @pytest.mark.parametrize("kind", ["kill", "freeze", "stall", "server kill", "server stall"])
 def test_a_fault_allows_as_many_repeats_as_were_in_flight(kind: str) -> None:
     s = a_run()
