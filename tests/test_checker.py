@@ -359,6 +359,13 @@ def _a_lease_made_again_by_renewal(s: Story) -> None:
     s.call("renew", ("HSET :lease connection 7", "1"), ("PEXPIRE :lease 1000", "1"), fenced=True)
 
 
+def _a_lease_given_by_renewal(s: Story) -> None:
+    epoch = s.now_ms + 2_000
+    s.release()
+    given = (f"HSET :lease holder c1@{epoch} epoch {epoch}", "2")
+    s.call("renew", given, fenced=True)
+
+
 def _renewed_when_it_was_over(s: Story) -> None:
     s.now_ms += 700_000
     s.call("renew", ("PEXPIRE :lease 1000", "1"), fenced=True)
@@ -446,6 +453,7 @@ PLANTED: list[tuple[str, str, Callable[[Story], None]]] = [
     ("I5", "is not above", _an_epoch_again),
     ("I5", "could come twice", _an_epoch_by_counting_alone),
     ("I5", "renew made a lease again that was over", _a_lease_made_again_by_renewal),
+    ("I5", "renew gave a lease to c1@", _a_lease_given_by_renewal),
     ("I5", "when its lease was over", _renewed_when_it_was_over),
     ("I5", "which lasts", _the_holder_refused),
     ("I6", "a body without a message", _a_body_left_behind),
