@@ -135,8 +135,9 @@ class Handled(Recorded):
     entry: str
     epoch: int
     how: Literal["ok", "raised", "cancelled"]
-    """Raised: what the retry policy decides on; cancelled: the lease was lost, or a stop's grace
-    was over."""
+    """Raised: what the retry policy decides on, a time limit that was reached (`remaining()` is 0)
+    included, though the handler sees a cancellation. Cancelled: the lease was lost, or a stop's
+    grace was over."""
 
 
 @dataclass(frozen=True, slots=True)
