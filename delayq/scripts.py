@@ -6,7 +6,7 @@ its hash, and whole only where the server does not know it (`SCRIPT FLUSH`, rest
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
 from typing import Any
 
@@ -35,8 +35,17 @@ def _load() -> dict[str, str]:
     return {name: prelude + text for name, text in texts.items()}
 
 
+def _hashes(sources: dict[str, str]) -> dict[str, str]:
+    """Return by what EVALSHA names each script."""
+    return {name: hashlib.sha1(text.encode()).hexdigest() for name, text in sources.items()}  # noqa: S324 - it says so
+
+
 _SOURCES = _load()
-_HASHES = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in _SOURCES.items()}  # noqa: S324 - how EVALSHA names scripts
+_HASHES = _hashes(_SOURCES)
+
+Keys = Sequence[str]
+Around = Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+"""Given a script's name and its call, makes the call, and what is to be done before and after."""
 
 _KINDS: dict[type[Exception], type[DelayqError]] = {
     redis_errors.AuthenticationError: ServerRefused,
@@ -68,14 +77,46 @@ _ERRORS: dict[str, type[DelayqError]] = {
 )
 
 
-async def run(client: Redis, name: str, keys: Sequence[str], args: Sequence[object]) -> Any:
+class _Seams:
+    """Where `delayq.verify` gets between; empty in every other process."""
+
+    keys: Callable[[Keys], Keys] | None = None
+    around: Around | None = None
+
+
+def rewrite(text: Callable[[str, str], str], keys: Callable[[Keys], Keys]) -> None:
+    """Have this process run other texts, with other keys, from now on.
+
+    :param text: given a script's name and text, returns the text to run
+    :param keys: given the keys of a call, returns those to call with
+    """
+    _SOURCES.update({name: text(name, source) for name, source in _SOURCES.items()})
+    _HASHES.update(_hashes(_SOURCES))
+    _Seams.keys = keys
+
+
+def interpose(around: Around | None) -> None:
+    """Have `around` make every call of a script by this process, but those of `run_blocking`.
+
+    :param around: None for nobody
+    """
+    _Seams.around = around
+
+
+async def run(client: Redis, name: str, keys: Keys, args: Sequence[object]) -> Any:
     """Run one script and return its answer.
 
     :raises LeaseLost: if the script is fenced and its epoch is not the current one
     :raises ServerUnreachable: if no answer came; the script may have been carried out
     :raises ServerError: if the server refused it for another cause
     """
-    rest = (len(keys), *keys, *args)
+    if _Seams.around is not None:
+        return await _Seams.around(name, lambda: _run(client, name, keys, args))
+    return await _run(client, name, keys, args)
+
+
+async def _run(client: Redis, name: str, keys: Keys, args: Sequence[object]) -> Any:
+    rest = _rest(keys, args)
     execute: Any = client.execute_command
     try:
         try:
@@ -86,12 +127,18 @@ async def run(client: Redis, name: str, keys: Sequence[str], args: Sequence[obje
         raise translated(error) from error
 
 
-def run_blocking(client: Any, name: str, keys: Sequence[str], args: Sequence[object]) -> Any:
+def _rest(keys: Keys, args: Sequence[object]) -> tuple[object, ...]:
+    if _Seams.keys is not None:
+        keys = _Seams.keys(keys)
+    return (len(keys), *keys, *args)
+
+
+def run_blocking(client: Any, name: str, keys: Keys, args: Sequence[object]) -> Any:
     """Run one script as `run` does, by a client that is not async, in a thread that may wait.
 
     :raises DelayqError: as `run` does
     """
-    rest = (len(keys), *keys, *args)
+    rest = _rest(keys, args)
     try:
         try:
             return client.execute_command("EVALSHA", _HASHES[name], *rest)
