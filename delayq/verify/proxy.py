@@ -4,18 +4,19 @@ It knows no more of the protocol than redis-py's manners: a client sends one req
 and waits for its reply.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import asyncio
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 import anyio
-from anyio.abc import SocketAttribute, SocketListener, SocketStream
 
-_CLOSED = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 _SCRIPT = b"EVALSHA"
+_PIECE_BYTES = 65_536
 
 Way = Literal["requests", "replies"]
 
@@ -64,32 +65,32 @@ class Proxy:
         loses, self.lose_next = self.lose_next and not reply.startswith(b"-"), False
         return loses
 
-    async def serve(self, client: SocketStream) -> None:
-        """Serve one connection to its end."""
-        with suppress(*_CLOSED):
-            async with client, await self._to_server() as server:
-                connection = _Connection(self, client, server)
+    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        """Serve one connection of a client to its end."""
+        with suppress(OSError), closing(writer):
+            server_reader, server_writer = await self._to_server()
+            with closing(server_writer):
+                connection = _Connection(self, writer, server_writer)
                 async with anyio.create_task_group() as both:
                     self._connections.add(both.cancel_scope)
-                    try:
-                        both.start_soon(connection.requests, both.cancel_scope)
-                        await connection.replies(both.cancel_scope)
-                    finally:
-                        self._connections.discard(both.cancel_scope)
+                    both.start_soon(connection.requests, reader, both.cancel_scope)
+                    await connection.replies(server_reader, both.cancel_scope)
+                self._connections.discard(both.cancel_scope)
 
-    async def passes(self, way: Way, piece: bytes, to: SocketStream) -> None:
+    async def passes(self, way: Way, piece: bytes, to: StreamWriter) -> None:
         """Pass a piece on, as the network is now."""
         if self.latency_s:
             await anyio.sleep(self.latency_s)
         await self._open[way].wait()
         size = self.piece_bytes or len(piece)
         for at in range(0, len(piece), size):
-            await to.send(piece[at : at + size])
+            to.write(piece[at : at + size])
+            await to.drain()
 
-    async def _to_server(self) -> SocketStream:
+    async def _to_server(self) -> tuple[StreamReader, StreamWriter]:
         if isinstance(self._behind, Path):
-            return await anyio.connect_unix(self._behind)
-        return await anyio.connect_tcp(*self._behind)
+            return await asyncio.open_unix_connection(self._behind)
+        return await asyncio.open_connection(*self._behind)
 
 
 @dataclass
@@ -97,16 +98,15 @@ class _Connection:
     """The two ways of one connection; it ends when one of them does."""
 
     proxy: Proxy
-    client: SocketStream
-    server: SocketStream
+    client: StreamWriter
+    server: StreamWriter
     script: bool = False
     """Whether the request that waits for its reply is a script."""
 
-    async def requests(self, both: anyio.CancelScope) -> None:
+    async def requests(self, reader: StreamReader, both: anyio.CancelScope) -> None:
         """Pass requests on."""
-        with suppress(*_CLOSED):
-            while True:
-                piece = await self.client.receive()
+        with suppress(OSError):
+            while piece := await reader.read(_PIECE_BYTES):
                 self.script = self.script or _SCRIPT in piece
                 if self.script and self.proxy.drop_next:
                     self.proxy.drop_next = False
@@ -115,17 +115,25 @@ class _Connection:
                 await self.proxy.passes("requests", piece, self.server)
         both.cancel()
 
-    async def replies(self, both: anyio.CancelScope) -> None:
+    async def replies(self, reader: StreamReader, both: anyio.CancelScope) -> None:
         """Pass replies on."""
-        with suppress(*_CLOSED):
-            while True:
-                piece = await self.server.receive()
+        with suppress(OSError):
+            while piece := await reader.read(_PIECE_BYTES):
                 if self.script and self.proxy.loses(piece):
                     self.proxy.lost += 1
                     break
                 self.script = False
                 await self.proxy.passes("replies", piece, self.client)
         both.cancel()
+
+
+@contextmanager
+def closing(writer: StreamWriter) -> Iterator[None]:
+    """Close a connection at once, whatever is still to be sent."""
+    try:
+        yield
+    finally:
+        writer.transport.abort()
 
 
 def behind(url: str) -> Path | tuple[str, int]:
@@ -135,7 +143,7 @@ def behind(url: str) -> Path | tuple[str, int]:
     """
     parts = urlsplit(url)
     if parts.scheme == "rediss":
-        raise ValueError("network: no proxy can stand before rediss://")
+        raise ValueError("no proxy can stand before a server of rediss://")
     if parts.scheme == "unix":
         return Path(parts.path)
     return parts.hostname or "localhost", parts.port or 6379
@@ -148,16 +156,21 @@ async def before(url: str, proxy: Proxy, path: Path) -> AsyncIterator[str]:
     :param path: of its socket, if the server has one
     """
     parts = urlsplit(url)
-    listener: SocketListener
-    if parts.scheme == "unix":
-        listener = await anyio.create_unix_listener(path)
-        through = f"unix://{parts.netloc}{path}?{parts.query}"
-    else:
-        [listener] = (await anyio.create_tcp_listener(local_host="127.0.0.1")).listeners
-        port = listener.extra(SocketAttribute.local_port)
-        login, at, _ = parts.netloc.rpartition("@")
-        through = parts._replace(netloc=f"{login}{at}127.0.0.1:{port}").geturl()
-    async with listener, anyio.create_task_group() as serving:
-        serving.start_soon(listener.serve, proxy.serve)
-        yield through
-        serving.cancel_scope.cancel()
+    async with anyio.create_task_group() as serving:
+
+        def connected(reader: StreamReader, writer: StreamWriter) -> None:
+            serving.start_soon(proxy.serve, reader, writer)
+
+        if parts.scheme == "unix":
+            listener = await asyncio.start_unix_server(connected, path)
+            through = f"unix://{parts.netloc}{path}?{parts.query}"
+        else:
+            listener = await asyncio.start_server(connected, "127.0.0.1")
+            port = listener.sockets[0].getsockname()[1]
+            login, at, _ = parts.netloc.rpartition("@")
+            through = parts._replace(netloc=f"{login}{at}127.0.0.1:{port}").geturl()
+        try:
+            yield through
+        finally:
+            listener.close()
+            serving.cancel_scope.cancel()
