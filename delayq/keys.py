@@ -109,6 +109,11 @@ class LaneKeys:
         """STREAM of one: rung when a lease is given back."""
         return self._part("vacancy")
 
+    @property
+    def audit(self) -> str:
+        """STREAM: what scripts did, where `delayq.verify` has them record it."""
+        return audit_of(self.stream)
+
     def lease(self, consumer: str | None = None) -> str:
         """HASH: the lease of the lane, or where consumers compete, that of one of them."""
         return self._part("lease" if consumer is None else f"lease:{consumer}")
@@ -120,6 +125,12 @@ class LaneKeys:
         schedule = [self.schedule, self.bodies, self.arrival, self.recent, self.dedup]
         order = [self.parked, self.halted, self.ticked, self.standby]
         return [*streams, *schedule, *order, self.lease(), self.epoch]
+
+
+def audit_of(key: str) -> str:
+    """Return the name of the audit of the lane that `key` belongs to."""
+    tag, _, _ = key.partition("}:")
+    return f"{tag}}}:audit"
 
 
 def registry(namespace: str) -> str:

@@ -1,41 +1,96 @@
 """The audit: each script records, in the atomic step in which it works, what it does.
 
-Once `switch_on` was called, the scripts of this process are longer: `audit.lua` stands before the
-prelude, and gives it another `redis`, which keeps the commands that write, and what was answered.
-At its end each call appends one entry to the audit stream of its lane, if anything changed, or the
-call was refused, or failed half-way.
+Once `switch_on` was called, the scripts of this process are longer: `audit.lua` stands around each,
+and gives it another `redis`, which keeps the commands that write, and what was answered. At its end
+each call appends one entry to the audit stream of its lane, if anything changed, or the call was
+refused, or failed half-way. So the audit tells what a script did, not what it says it does.
+
+What is not in it: commands that are sent by themselves, of which delayq uses three (XGROUP CREATE
+of the group, SADD of the queue's name, ZREM of who stands by), and keys that end by their ttl.
 """
 
-from collections.abc import AsyncIterator
+import json
+import re
+from collections.abc import AsyncIterator, Sequence
+from importlib import resources
 from typing import Any
 
 from redis.asyncio import Redis
 
-from delayq.keys import LaneKeys
-from delayq.verify.history import Audited
+from delayq import scripts
+from delayq.keys import LaneKeys, audit_of
+from delayq.verify.history import Audited, Write
+
+FOREIGN = "foreign"
+"""The name under which the audit has the commands of foreign hands."""
+PAGE = 256
+
+_NAMED = re.compile(r"^-- (?:(ARGV)\[(\d+)\] (epoch|consumer|now)|(KEYS)\[(\d+)\] (lease)) ", re.M)
+_AROUND = (resources.files("delayq.verify") / "audit.lua").read_text("utf-8")
 
 
 def switch_on() -> None:
-    """Have the scripts of this process write the audit, from now on."""
-    raise NotImplementedError
-
-
-def audit_key(keys: LaneKeys) -> str:
-    """Return the name of the audit stream of a lane."""
-    raise NotImplementedError
+    """Have the scripts of this process write the audit, from now on. To be called once."""
+    scripts.rewrite(_audited, lambda keys: [*keys, audit_of(keys[0])])
 
 
 async def foreign(client: Redis, keys: LaneKeys, *words: object) -> Any:
     """Do what foreign hands would do to a lane, and have it in the audit.
 
-    :param words: a command; its second word is the key
+    :param words: a command as it is sent, `"XGROUP", "DESTROY"` being two words
+    :raises redis.RedisError: if the server refuses it
     """
-    raise NotImplementedError
+    text = _audited(FOREIGN, "return redis.call(unpack(ARGV))")
+    execute: Any = client.execute_command
+    return await execute("EVAL", text, 2, keys.stream, keys.audit, *words)
 
 
-def read(client: Redis, keys: LaneKeys, after: str = "0-0") -> AsyncIterator[Audited]:
+async def read(client: Redis, keys: LaneKeys, after: str = "0-0") -> AsyncIterator[Audited]:
     """Read the audit of a lane, from the call after `after` on, up to its present end.
 
-    Nothing is deleted: `XTRIM <audit_key> MINID <at>` frees what was read.
+    Nothing is deleted: `XTRIM` of `keys.audit` with `MINID` frees what was read. But where the
+    server may lose what it accepted, read it when everything has ended: then calls that were lost
+    are lost to both.
+
+    :param after: `at` of the last one that was read
     """
-    raise NotImplementedError
+    rows: Any = [()]
+    while rows:
+        rows = await client.xrange(keys.audit, f"({after}", "+", PAGE)
+        for at, fields in rows:
+            yield parse(keys, at, fields["call"])
+            after = at
+
+
+def parse(keys: LaneKeys, at: str, call: str) -> Audited:
+    """Read one entry of the audit."""
+    told = json.loads(call)
+    epoch = told.get("epoch")
+    return Audited(
+        at,
+        keys.queue,
+        keys.lane,
+        told["script"],
+        int(told["now_us"]),
+        None if epoch is None else int(epoch),
+        told.get("consumer"),
+        told.get("lease"),
+        told.get("refusal"),
+        tuple(_write(*write) for write in told["writes"]),
+    )
+
+
+def _write(words: Sequence[str], reply: Any) -> Write:
+    # Lua has one kind of table: an empty one is written as an object.
+    return Write(tuple(words), reply if isinstance(reply, str) else tuple(reply))
+
+
+def _audited(name: str, text: str) -> str:
+    """Return the text of a script that writes the audit.
+
+    Each is told by its header which of its arguments is the epoch: a test holds headers to bodies.
+    """
+    found = (tuple(filter(None, match.groups())) for match in _NAMED.finditer(text))
+    named = ", ".join(f"{what} = {where}[{n}]" for where, n, what in found)
+    head = f"local script, named = '{name}', {{{named}}}\n"
+    return head + _AROUND.replace("-- BODY", text)

@@ -27,8 +27,8 @@ class Write:
 
     words: tuple[str, ...]
     """The command as it was called; of values that are long, a digest."""
-    reply: Any
-    """An integer, a string, or ids; of XREADGROUP and XCLAIM the ids of what was delivered."""
+    reply: str | tuple[str, ...]
+    """Numbers as text; of XREADGROUP and XCLAIM the ids of what was delivered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,8 @@ class Audited:
     epoch: int | None
     """Under which it was called; None if it is not fenced."""
     consumer: str | None
+    lease: str | None
+    """The key of the lease by which it is fenced."""
     refusal: str | None
     """What was answered instead of a result: a refusal, if nothing was written; or an error."""
     writes: tuple[Write, ...]
@@ -182,7 +184,7 @@ class Found:
     key: str
     type: str
     content: Any
-    """Of a stream: rows of id and flat fields; of a sorted set: member → score; of a hash: field →
+    """Of a stream: rows of id and fields; of a sorted set: member → score; of a hash: field →
     value; else the value."""
     pending: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     """Of a stream with the group: entry → consumer, deliveries."""
@@ -201,6 +203,8 @@ class Declared:
     name: str
     ordering: Literal["none", "strict", "key"]
     on_failure: Literal["block", "park", "dead_letter", "halt"] = "block"
+    on_due: bool = False
+    """Whether due messages are corrected first: then a publish may go past them."""
     max_deliveries: int | None = None
     in_flight: int = 1
     """Messages that one consumer may hold handled or in hand and not acknowledged: its batch."""
