@@ -57,6 +57,8 @@ from delayq.settings import (
     said,
 )
 from delayq.supervisor import LAST_RESORT_S, leave, signalled
+from delayq.verify.run import run as verify
+from delayq.verify.settings import VerifySettings
 
 OK, NOT_OK, USAGE, SERVER = 0, 1, 2, 3
 
@@ -92,6 +94,13 @@ async def run_server(settings: ServerSettings) -> int:
     return OK
 
 
+async def run_verify(settings: VerifySettings) -> int:
+    """Break things, and check what happened."""
+    outcome = await verify(settings)
+    print(outcome.as_json() if settings.json_verdict else outcome.as_text(), flush=True)
+    return OK if outcome.ok else NOT_OK
+
+
 async def _run_app(settings: RunSettings) -> int:
     await run_app(settings)
     return OK
@@ -123,6 +132,7 @@ COMMANDS = (
     Command(("run-demo", "delay"), DelaySettings, run_delay),
     Command(("run-demo", "failover"), FailoverSettings, run_failover),
     Command(("server",), ServerSettings, run_server),
+    Command(("verify",), VerifySettings, run_verify),
     Command(("publish",), operators.PublishSettings, _answering(_publish)),
     Command(("stats",), operators.StatsSettings, _answering(run_stats)),
     Command(("list",), operators.ListSettings, _answering(run_list)),

@@ -53,7 +53,8 @@ class Reader:
         )
         how = "cancelled"
         try:
-            await self._do(body, context)
+            await self._as_ordered(context)
+            await self._as_told(body, context)
             how = "ok"
         except Exception:
             how = "raised"
@@ -62,7 +63,7 @@ class Reader:
             self._log.write(Handled, **place, id=message.id, how=how)
             self.handled += 1
 
-    async def _do(self, body: Any, context: Context) -> None:
+    async def _as_ordered(self, context: Context) -> None:
         self._points.passed("handler", context.id)
         if context.id in self.watched:
             self._handling(context.id)
@@ -70,6 +71,8 @@ class Reader:
         if self.block_next_ms:
             blocked_ms, self.block_next_ms = self.block_next_ms, 0
             self._block(blocked_ms)
+
+    async def _as_told(self, body: Any, context: Context) -> None:
         do, ms = body.get("do", "pass"), body.get("ms", 0)
         match do if context.deliveries <= body.get("times", 0) else "pass":
             case "wait":

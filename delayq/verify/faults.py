@@ -4,7 +4,7 @@ What a fault needs is said beside it: `own`, a server that is ours to kill; `tol
 whoever owns the server, as others may feel it.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Set
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
@@ -73,7 +73,7 @@ FAMILIES: dict[str, tuple[Breaking, ...]] = {
 }
 
 
-def possible(families: Iterator[str] | list[str], needs: tuple[Need, ...]) -> dict[str, Breaking]:
+def possible(families: Iterable[str], needs: Set[Need]) -> dict[str, Breaking]:
     """Return the faults of these families that can be done, by name."""
     every = [breaking for family in families for breaking in FAMILIES[family]]
     return {breaking.name: breaking for breaking in every if breaking.need in needs}

@@ -4,7 +4,7 @@ from random import Random
 
 from delayq.keys import GROUP
 from delayq.verify.audit import foreign
-from delayq.verify.stage import Nobody, Stage
+from delayq.verify.stage import Nobody, Stage, translated
 
 _MALFORMED: tuple[tuple[object, ...], ...] = (
     ("nonsense", "x"),
@@ -29,7 +29,7 @@ async def malformed_schedule(stage: Stage, chance: Random) -> None:
 async def delete_pending(stage: Stage, _chance: Random) -> None:
     """XDEL a message that is in somebody's hands."""
     stream = stage.queue.keys.stream
-    rows = await stage.command("XPENDING", stream, GROUP, "-", "+", 1)
+    rows = await stage.command("XPENDING", stream, GROUP, "-", "+", 1, parse_detail=True)
     if not rows:
         raise Nobody
     await _do(stage, "XDEL", stream, rows[0]["message_id"])
@@ -37,9 +37,10 @@ async def delete_pending(stage: Stage, _chance: Random) -> None:
 
 async def destroy_group(stage: Stage, _chance: Random) -> None:
     """XGROUP DESTROY the group, with all that is pending in it."""
-    await _do(stage, "XGROUP DESTROY", stage.queue.keys.stream, GROUP)
+    await _do(stage, "XGROUP", "DESTROY", stage.queue.keys.stream, GROUP)
 
 
 async def _do(stage: Stage, *words: object) -> None:
-    stage.note("foreign", note=str(words[0]))
-    await foreign(stage.client, stage.queue.keys, *words)
+    stage.note("foreign", note=" ".join(map(str, words[:2])))
+    with translated():
+        await foreign(stage.client, stage.queue.keys, *words)

@@ -30,7 +30,7 @@ class Log:
         self.process = process
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def write(self, kind: type[Recorded], **told: Any) -> None:
+    def write(self, kind: type[Recorded], /, **told: Any) -> None:
         """Record an event, now.
 
         :param told: the fields of `kind` besides `at_ns` and `process`

@@ -16,12 +16,14 @@ MAX_DELIVERIES = 5
 BATCHES = (1, 10, 100)
 CONCURRENCY = 8
 
+Kind = Literal["producer", "consumer"]
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """What a process is to do, and where."""
 
-    kind: Literal["producer", "consumer"]
+    kind: Kind
     process: str
     """Its name in the logs, once in a run."""
     name: str

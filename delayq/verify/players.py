@@ -37,8 +37,6 @@ class Player:
     """How many processes had the name."""
     held: bool = False
     """A fault is being done to it."""
-    expected: bool = False
-    """It was told to end, or how it ends is known: else its end is a crash."""
     counts: Counter[str] = field(default_factory=Counter)
     """What its processes published and handled, all together."""
     process: Process | None = None
@@ -53,6 +51,19 @@ class Player:
         """Whether its process has not ended."""
         return self.process is not None and self.process.returncode is None
 
+    async def gone(self) -> None:
+        """Wait until its process has ended."""
+        if self.process is not None:
+            await self.process.wait()
+
+    def last_words(self) -> str:
+        """Return the last line that its process wrote to stderr."""
+        return self._errors.read_text(errors="replace").strip().rpartition("\n")[2]
+
+    @property
+    def _errors(self) -> Path:
+        return Path(self.part.folder) / f"{self.name}.err"
+
     def signal(self, number: signal.Signals) -> None:
         """Send its process a signal, if it has not ended."""
         if self.process is not None and self.process.returncode is None:
@@ -61,19 +72,15 @@ class Player:
 
     async def tell(self, **order: Any) -> None:
         """Give its process an order, if it has not ended."""
-        if self.process is not None and self.process.stdin is not None:
-            with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-                await self.process.stdin.send(json.dumps(order).encode() + b"\n")
+        await self._say(json.dumps(order))
 
     async def live(self) -> int:
         """Start a process, listen to it until it ends; return its exit status."""
         self.born += 1
-        self.expected = False
         seed, name = self.part.seed + 1, f"{self.part.name}.{self.born}"
         self.part = replace(self.part, process=name, seed=seed)
         base: Counter[str] = Counter(self.counts)
-        errors = Path(self.part.folder) / f"{name}.err"
-        with errors.open("wb") as stderr:
+        with self._errors.open("wb") as stderr:
             self.process = await anyio.open_process(
                 [sys.executable, "-m", "delayq.verify.role"],
                 stdin=subprocess.PIPE,
@@ -90,12 +97,14 @@ class Player:
                     process.kill()
             return await process.wait()
 
+    async def _say(self, line: str) -> None:
+        if self.process is not None and self.process.stdin is not None:
+            with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                await self.process.stdin.send(line.encode() + b"\n")
+
     async def _feed(self, process: Process, base: Counter[str]) -> None:
-        assert process.stdin
-        assert process.stdout
-        with suppress(anyio.BrokenResourceError):
-            await process.stdin.send(self.part.to_json().encode() + b"\n")
-        lines = BufferedByteReceiveStream(process.stdout)
+        await self._say(self.part.to_json())
+        lines = BufferedByteReceiveStream(process.stdout)  # type: ignore[arg-type]
         with suppress(anyio.IncompleteRead, anyio.BrokenResourceError):
             while True:
                 said = json.loads(await lines.receive_until(b"\n", MAX_LINE_BYTES))
@@ -111,4 +120,3 @@ def _environment(part: Part) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     told = {"NAME": part.name, "LEASE_TTL_MS": part.lease_ttl_ms, "GRACE_MS": GRACE_MS}
     return kept | {PREFIX + name: str(value) for name, value in told.items()}
-

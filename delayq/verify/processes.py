@@ -132,16 +132,12 @@ async def _kill(stage: Stage, player: Player) -> None:
 
 
 async def _end(player: Player, number: signal.Signals) -> None:
-    process = player.process
     player.signal(number)
     with anyio.move_on_after(ENDED_S):
-        if process is not None:
-            await process.wait()
+        await player.gone()
 
 
-async def _at_a_point(
-    stage: Stage, player: Player, chance: Random, act: Act, point: str
-) -> Said:
+async def _at_a_point(stage: Stage, player: Player, chance: Random, act: Act, point: str) -> Said:
     """Have a process do something to itself; return what it says just before.
 
     :raises Nobody: if it does not pass there soon

@@ -94,7 +94,7 @@ class Author:
         return await self._queue.publish_many(messages)
 
     async def _accepted(
-        self, drafts: Sequence["_Draft"], publish: Callable[[Sequence["_Draft"]], Awaitable[Receipts]]
+        self, drafts: "_Drafts", publish: Callable[["_Drafts"], Awaitable[Receipts]]
     ) -> None:
         """Publish again and again, with the same ids, until all are accepted."""
         while True:
@@ -111,8 +111,8 @@ class Author:
                 break
             await anyio.sleep(AGAIN_S)
         for d, receipt in zip(drafts, receipts, strict=True):
-            told = {"due_ms": receipt.due_ms, "duplicate": receipt.duplicate}
-            self._write(Published, d, receipt_id=receipt.id, **told)
+            due_ms, duplicate = receipt.due_ms, receipt.duplicate
+            self._write(Published, d, receipt_id=receipt.id, due_ms=due_ms, duplicate=duplicate)
             self.published += not receipt.duplicate
 
     def _write(self, kind: type[Recorded], draft: "_Draft", **told: Any) -> None:
@@ -132,3 +132,6 @@ class _Draft:
         """What `publish` is told besides the body."""
         options: Options = {"id": self.id, "delay": self.item.delay_s, "key": self.item.key}
         return options | {"dedup_id": self.dedup_id} if self.dedup_id else options
+
+
+_Drafts = Sequence[_Draft]

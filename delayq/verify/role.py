@@ -8,7 +8,6 @@ import asyncio
 import json
 import sys
 from dataclasses import asdict
-from itertools import chain
 from typing import Any
 
 import anyio
@@ -105,9 +104,12 @@ class Producer(Role):
     def __init__(self, part: Part) -> None:
         super().__init__(part)
         self._next: list[Step] = []
-        seeded = steps(part.seed)
+        self._steps = steps(part.seed)
         self._author = Author(
-            self.queue, self.log, lambda: self._next.pop() if self._next else next(seeded), part.rate
+            self.queue,
+            self.log,
+            self._step,
+            part.rate,
         )
 
     async def run(self) -> None:
@@ -128,6 +130,9 @@ class Producer(Role):
     def count(self) -> tuple[str, int]:
         """Count what was published."""
         return "published", self._author.published
+
+    def _step(self) -> Step:
+        return self._next.pop() if self._next else next(self._steps)
 
 
 class Consumer(Role):

@@ -34,7 +34,7 @@ async def flush_scripts(stage: Stage, _chance: Random) -> None:
 
 async def run_out_of_memory(stage: Stage, chance: Random) -> None:
     """Set maxmemory below what is used, for a while."""
-    [_, before] = await stage.command("CONFIG GET", "maxmemory", parse=False)
+    before = (await stage.command("CONFIG GET", "maxmemory"))["maxmemory"]
     stage.note("server other", note="maxmemory")
     try:
         await stage.command("CONFIG SET", "maxmemory", 1)
@@ -79,7 +79,7 @@ async def _cut(stage: Stage, chance: Random, command: str) -> None:
         name = f"{stage.queue.name}.{player.part.name}"
         clients = [
             client
-            for client in await stage.clients()
+            for client in await stage.command("CLIENT LIST")
             if client["name"] == name and client["cmd"].startswith(command)
         ]
         if not clients:

@@ -19,7 +19,8 @@ class VerifySettings(Settings):
     )
 
     redis_url: str | None = Field(
-        None, description="Server, as redis:// or unix://; none: one of its own, which it breaks too"
+        None,
+        description="Server, as redis:// or unix://; none: one of its own, which is broken too",
     )
     namespace: str = Field(
         "delayq", description="First part of the name of a namespace that is made for the run"

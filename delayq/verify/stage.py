@@ -1,20 +1,41 @@
 """What the faults of a run work on: its processes, its server, its lane, and the fault log."""
 
 import random
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from delayq import scripts
 from delayq.app import AppQueue
+from delayq.supervisor import NOT_ENDED
 from delayq.verify.history import Fault, FaultKind
 from delayq.verify.log import Log
 from delayq.verify.players import Player, Said
 from delayq.verify.server import OwnServer
+
+STOP_S = 5.0
+"""How long a process may take to stop."""
+_EXPECTED = (0, -signal.SIGKILL, NOT_ENDED, 128 + signal.SIGTERM, 128 + signal.SIGINT)
+"""Stopped, killed, or ended by its own last resort."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Let an error of redis-py out as ours, where a client is used by itself.
+
+    :raises ServerError: instead of it
+    """
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise scripts.translated(error) from error
 
 
 class Nobody(Exception):
@@ -78,9 +99,7 @@ class Stage:
                 self.crashes.append(f"{player.name}: {said['role']} crashed: {said['error']}")
 
     @contextmanager
-    def holding(
-        self, chance: random.Random, suits: Callable[[Player], bool]
-    ) -> Iterator[Player]:
+    def holding(self, chance: random.Random, suits: Callable[[Player], bool]) -> Iterator[Player]:
         """Take a player that lives, suits, and that no other fault is being done to.
 
         :raises Nobody: if there is none
@@ -109,23 +128,62 @@ class Stage:
         finally:
             self.server_held = False
 
-    async def command(self, *words: object) -> object:
-        """Run a command of redis-cli.
+    def ended(self, player: Player, status: int) -> None:
+        """Hear that a process has ended."""
+        self.active.discard(player.part.name)
+        if status not in _EXPECTED:
+            self.crashes.append(f"{player.name}: exit status {status}: {player.last_words()}")
+
+    def mend(self) -> None:
+        """End every fault that is still being done."""
+        for player in self.players:
+            player.proxy.heal()
+            player.signal(signal.SIGCONT)
+
+    async def stop(self, player: Player) -> None:
+        """Have a process stop, and wait; one that does not is killed."""
+        if player.alive:
+            self.note("stop", player.name)
+            player.signal(signal.SIGCONT)
+            player.signal(signal.SIGTERM)
+            with anyio.move_on_after(STOP_S):
+                await player.gone()
+        if player.alive:
+            self.note("kill", player.name, note="it did not stop")
+            player.signal(signal.SIGKILL)
+            await player.gone()
+
+    async def clean(self) -> None:
+        """Delete every key of the run.
 
         :raises ServerError: if the server did not answer, or refused
         """
-        return await scripts.command(self.client, *words)
+        with translated():
+            async for key in self.client.scan_iter(f"{self.queue.keys.namespace}:*"):
+                await self.command("UNLINK", key)
+
+    def count(self, what: str) -> int:
+        """Return how much was published, or handled, up to now."""
+        return sum(player.counts[what] for player in self.players)
+
+    async def command(self, *words: object, **parsing: bool) -> Any:
+        """Run a command of redis-cli. See `scripts.command`.
+
+        :raises ServerError: if the server did not answer, or refused
+        """
+        return await scripts.command(self.client, *words, **parsing)
 
     async def epoch(self, player: Player) -> str | None:
         """Return the epoch of the lease that a consumer holds, or whoever holds it now."""
         consumer = f"{self.queue.name}.{player.part.name}"
         key = self.queue.keys.lease(None if self.queue.ordered else consumer)
-        return await scripts.command(self.client, "HGET", key, "epoch")  # type: ignore[no-any-return]
+        epoch: str | None = await self.command("HGET", key, "epoch")
+        return epoch
 
     async def followed(self, player: Player, epoch: str | None) -> None:
-        """Wait until the lease that had this epoch is over; or, for it may not be, long enough."""
+        """Wait until the lease of this epoch is over; or, for it may not be, long enough."""
         with anyio.move_on_after(3 * self.lease_ttl_s):
-            while await self.epoch(player) == epoch:
+            while await self.epoch(player) == epoch:  # noqa: ASYNC110 - the event is another process's
                 await anyio.sleep(0.002)
 
 

@@ -67,9 +67,7 @@ async def replies_held(stage: Stage, chance: Random) -> None:
 
 
 @contextmanager
-def _faulty(
-    stage: Stage, chance: Random, kind: FaultKind, note: str, *
-) -> Iterator[Player]:
+def _faulty(stage: Stage, chance: Random, kind: FaultKind, note: str) -> Iterator[Player]:
     """Take a process whose network is to fail, oftener a consumer, and mend its network after."""
     suits = anyone if chance.random() < 0.3 else handles
     with stage.holding(chance, suits) as player:

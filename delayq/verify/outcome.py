@@ -1,0 +1,116 @@
+"""What a run came to, for people and for programs."""
+
+import json
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from delayq.verify.figures import BOUNDS_MS, Figures, Histogram, quantile
+from delayq.verify.history import Verdict
+from delayq.verify.settings import VerifySettings
+
+BAR = 40
+_ELSEWHERE = {"seed", "redis_url", "namespace", "json_verdict", "report", "log_level", "log_format"}
+"""Settings that are not part of what is broken."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything that is told of a run."""
+
+    settings: VerifySettings
+    seed: int
+    took_s: float
+    struck: dict[str, int]
+    """How often each fault was done."""
+    crashes: tuple[str, ...]
+    """Roles and processes that ended by an error of their own."""
+    verdict: Verdict
+    figures: Figures
+    interrupted: bool
+    left: int
+    """Messages that nobody handled, though nothing was broken any more."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every invariant held, and everything was handled in the end."""
+        return self.verdict.ok and not self.left and not self.crashes
+
+    @property
+    def replay(self) -> str:
+        """The command that breaks the same things again."""
+        words = ["python", "-m", "delayq", "verify", "--seed", str(self.seed)]
+        for name, field in VerifySettings.model_fields.items():
+            value, flag = getattr(self.settings, name), f"--{name.replace('_', '-')}"
+            if name in _ELSEWHERE or value == field.default:
+                continue
+            if value is True:
+                words.append(flag)
+            else:
+                words += [flag, ",".join(value) if isinstance(value, list) else str(value)]
+        return shlex.join(words)
+
+    def as_json(self) -> str:
+        """Return it as one JSON object in one line."""
+        return json.dumps({"ok": self.ok} | self._findings(), separators=(",", ":"))
+
+    def as_text(self) -> str:
+        """Return it as lines for people."""
+        found = self._findings()
+        lines = [
+            f"ran       {found['seconds']} s, {found['per_second']} messages/s, seed {self.seed}",
+            f"counts    {_pairs(self.verdict.counts)}",
+            f"faults    {found['faults']}: {_pairs(self.struck)}",
+            f"terms     {found['terms']} of leases",
+            *(f"failover  {cause}: {_pairs(told)}" for cause, told in found["failover_ms"].items()),
+            f"lateness  {_pairs(self.verdict.lateness_ms)} ms",
+            *_drawn(self.figures.lateness),
+            *(f"crashed   {line}" for line in self.crashes),
+            *([f"left      {self.left} messages that nobody handles"] if self.left else []),
+        ]
+        for violation in self.verdict.violations:
+            lines += ["", f"VIOLATED  {violation.invariant}: {violation.sentence}"]
+            lines += [f"          {line}" for line in violation.window]
+        if not self.ok:
+            lines += ["", f"again: {self.replay}"]
+        return "\n".join([*lines, f"verdict: {'ok' if self.ok else 'NOT OK'}"])
+
+    def _findings(self) -> dict[str, Any]:
+        counts, seconds = self.verdict.counts, round(self.took_s, 1)
+        return {
+            "seed": self.seed,
+            "ordering": self.settings.ordering,
+            "seconds": seconds,
+            "per_second": round(counts.get("handled", 0) / max(0.1, self.took_s)),
+            "counts": dict(counts),
+            "faults": sum(self.struck.values()),
+            "faults_by_kind": dict(sorted(self.struck.items())),
+            "terms": len(self.verdict.leases),
+            "failover_ms": {
+                cause: {"count": len(ms), "p50": quantile(ms, 0.5), "p99": quantile(ms, 0.99)}
+                for cause, ms in sorted(self.figures.failovers.items())
+            },
+            "lateness_ms": dict(self.verdict.lateness_ms),
+            "crashes": list(self.crashes),
+            "left": self.left,
+            "interrupted": self.interrupted,
+            "violations": [
+                {"invariant": v.invariant, "sentence": v.sentence, "window": list(v.window)}
+                for v in self.verdict.violations
+            ],
+            "replay": self.replay,
+        }
+
+
+def _pairs(told: Any) -> str:
+    return "  ".join(f"{name} {value}" for name, value in told.items()) or "none"
+
+
+def _drawn(histogram: Histogram) -> list[str]:
+    most = max(histogram.counts)
+    if not most:
+        return []
+    last = max(at for at, count in enumerate(histogram.counts) if count)
+    labels = [*(f"< {bound} ms" for bound in BOUNDS_MS), f"≥ {BOUNDS_MS[-1]} ms"]
+    rows = zip(labels[: last + 1], histogram.counts, strict=False)
+    return [f"{label:>12} │{'█' * -(-n * BAR // most)} {n or ''}".rstrip() for label, n in rows]
