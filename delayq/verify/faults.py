@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from delayq.verify import foreign, processes, serving, ways
+from delayq.verify import foreign, harm, serving, ways
 from delayq.verify.stage import Stage
 
 Need = Literal["", "told", "own"]
@@ -30,25 +30,25 @@ class Breaking:
 
 FAMILIES: dict[str, tuple[Breaking, ...]] = {
     "kill": (
-        Breaking(processes.kill),
-        Breaking(processes.kill_the_active_one),
-        Breaking(processes.kill_at_a_point),
-        Breaking(processes.kill_all_consumers),
+        Breaking(harm.kill),
+        Breaking(harm.kill_the_active_one),
+        Breaking(harm.kill_at_a_point),
+        Breaking(harm.kill_all_consumers),
     ),
     "stop": (
-        Breaking(processes.stop),
-        Breaking(processes.stop_at_a_point),
-        Breaking(processes.stop_twice),
-        Breaking(processes.hand_over),
+        Breaking(harm.stop),
+        Breaking(harm.stop_at_a_point),
+        Breaking(harm.stop_twice),
+        Breaking(harm.hand_over),
     ),
     "freeze": (
-        Breaking(processes.freeze),
-        Breaking(processes.freeze_to_the_takeover),
-        Breaking(processes.freeze_into_the_successor),
-        Breaking(processes.freeze_at_a_point),
+        Breaking(harm.freeze),
+        Breaking(harm.freeze_to_the_takeover),
+        Breaking(harm.freeze_into_the_successor),
+        Breaking(harm.freeze_at_a_point),
     ),
-    "block": (Breaking(processes.block_the_loop),),
-    "poison": (Breaking(processes.poison),),
+    "block": (Breaking(harm.block_the_loop),),
+    "poison": (Breaking(harm.poison),),
     "network": (
         Breaking(ways.slow_network),
         Breaking(ways.split_frames),

@@ -47,7 +47,7 @@ class Outcome:
             if value is True:
                 words.append(flag)
             else:
-                words += [flag, ",".join(value) if isinstance(value, list) else str(value)]
+                words += [flag, str(value)]
         return shlex.join(words)
 
     def as_json(self) -> str:

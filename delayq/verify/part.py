@@ -13,7 +13,7 @@ from delayq.retry import OnFailure, Retry
 
 QUEUE = "verify"
 MAX_DELIVERIES = 5
-BATCHES = (1, 10, 100)
+BATCHES = (5, 20, 100)
 CONCURRENCY = 8
 
 Kind = Literal["producer", "consumer"]

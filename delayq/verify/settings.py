@@ -1,10 +1,10 @@
 """The settings of `verify`."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from delayq.queue import Ordering
 from delayq.settings import Settings, checked, checked_url
@@ -27,8 +27,8 @@ class VerifySettings(Settings):
     )
     seconds: float = Field(30, ge=1, le=86_400, description="How long things are broken, s")
     seed: int | None = Field(None, ge=0, description="Seed of everything that is random; none: any")
-    faults: Annotated[list[str], NoDecode] = Field(
-        [], description=f"Which faults, parted by commas: {', '.join(FAMILIES)}; none given: all"
+    faults: str = Field(
+        "", description=f"Which, parted by commas: {', '.join(FAMILIES)}; empty: all that may be"
     )
     ordering: Ordering = Field("key", description="Ordering of the queue")
     consumers: int = Field(3, ge=1, le=16, description="Processes that handle and promote")
@@ -51,18 +51,12 @@ class VerifySettings(Settings):
     _checked_name = field_validator("namespace")(checked)
     _checked_url = field_validator("redis_url")(checked_url)
 
-    @field_validator("faults", mode="before")
-    @classmethod
-    def _parted(cls, value: Any) -> Any:
-        parts = value.split(",") if isinstance(value, str) else value
-        return [part.strip() for text in parts for part in str(text).split(",") if part.strip()]
-
     @field_validator("faults")
     @classmethod
-    def _known(cls, value: list[str]) -> list[str]:
-        for name in value:
+    def _known(cls, value: str) -> str:
+        for name in _parted(value):
             if name not in FAMILIES:
-                raise ValueError(f"no such fault: {name!r}; there are {', '.join(FAMILIES)}")
+                raise ValueError(f"{name}: no such fault; there are {', '.join(FAMILIES)}")
         return value
 
     @field_validator("program")
@@ -78,3 +72,12 @@ class VerifySettings(Settings):
         if value is not None and value.exists() and not value.is_dir():
             raise ValueError("a folder is needed")
         return value
+
+    @property
+    def families(self) -> list[str]:
+        """The families of faults that were asked for; none: whichever may be."""
+        return _parted(self.faults)
+
+
+def _parted(faults: str) -> list[str]:
+    return [name for part in faults.split(",") if (name := part.strip())]

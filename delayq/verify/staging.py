@@ -43,8 +43,8 @@ def chosen(settings: VerifySettings) -> dict[str, Breaking]:
     if own:
         needs.add("own")
     encrypted = not own and str(settings.redis_url).startswith("rediss://")
-    families = [f for f in settings.faults or FAMILIES if not (f == "network" and encrypted)]
-    for family in settings.faults:
+    families = [f for f in settings.families or FAMILIES if not (f == "network" and encrypted)]
+    for family in settings.families:
         if family not in families or not possible([family], needs):
             raise UsageError(f"--faults: {family} cannot be done here: {_REMEDIES[family]}")
     return possible(families, needs)
