@@ -19,10 +19,8 @@ from redis.asyncio import Redis
 
 from delayq import scripts
 from delayq.keys import LaneKeys, audit_of
-from delayq.verify.history import Audited, Write
+from delayq.verify.history import FOREIGN, Audited, Write
 
-FOREIGN = "foreign"
-"""The name under which the audit has the commands of foreign hands."""
 PAGE = 256
 
 _NAMED = re.compile(r"^-- (?:(ARGV)\[(\d+)\] (epoch|consumer|now)|(KEYS)\[(\d+)\] (lease)) ", re.M)

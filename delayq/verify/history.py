@@ -20,6 +20,9 @@ from typing import Any, Literal
 
 # -- the audit --
 
+FOREIGN = "foreign"
+"""The name under which the audit has the commands of foreign hands."""
+
 
 @dataclass(frozen=True, slots=True)
 class Write:
@@ -257,8 +260,8 @@ class Verdict:
     """What a history shows."""
 
     counts: Mapping[str, int]
-    """published, unsure, duplicates_refused, promoted, delivered, handled, acked, retried, dead,
-    cancelled, live, lost, phantom, extra, extra_allowed, refused, failed, overlaps …"""
+    """All of `checker.COUNTS`. Those of messages are the server's; published, handled, extra and
+    the like the processes'."""
     leases: tuple[Lease, ...]
     lateness_ms: Mapping[str, float]
     """p50, p99 and max of first delivery − due, by the server's clock."""

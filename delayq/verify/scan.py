@@ -3,18 +3,16 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-from redis.asyncio import Redis
-
 from delayq.keys import GROUP
 from delayq.verify.history import Found
 
 PAGE = 512
 
 
-async def scan(client: Redis, namespace: str) -> AsyncIterator[Found]:
+async def scan(client: Any, namespace: str) -> AsyncIterator[Found]:
     """Read every key of a namespace, but audits, with what is in it.
 
-    :param client: one that answers in text
+    :param client: a redis.asyncio.Redis that answers in text
     """
     async for key in client.scan_iter(f"{namespace}:*", count=PAGE):
         if key.endswith("}:audit"):

@@ -1,0 +1,332 @@
+"""A lane as the audit's commands make it: a small model of the keys that hold messages.
+
+It knows what Redis does with each command, and nothing of what scripts are for. What a command
+changed it tells as `Change`s, on which the rules decide. What the server answered is held against
+what the model says it must: where they differ, something is missing in the record.
+"""
+
+import re
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from delayq.verify.history import Audited, Write
+from delayq.verify.message import Fields, from_entry, from_packed, place_of
+from delayq.verify.step import Change, LeaseChange, Owned, Place, State, Step, What
+
+ARRIVAL_CHARS = 12
+_ENTRY = re.compile(r"\d+-\d+")
+_XADD_OPTIONS = {"NOMKSTREAM": 1, "MAXLEN": 2, "MINID": 2, "=": 1, "~": 1, "LIMIT": 2}
+
+
+class Lane:
+    """The keys of one lane."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        """What the names of its keys begin with."""
+        self.stream: OrderedDict[str, Fields] = OrderedDict()
+        self.unread: OrderedDict[str, None] = OrderedDict()
+        self.pending: dict[str, Owned] = {}
+        self.owned: Counter[str] = Counter()
+        self.schedule: dict[str, int] = {}
+        self.bodies: dict[str, str] = {}
+        self.dead: dict[str, Fields] = {}
+        self.others: dict[str, set[str]] = {}
+        """Hashes and strings that hold no messages, with the fields of the hashes."""
+        self.arrival = 0
+        self._places: dict[str, list[tuple[str, str]]] = {}
+        self._unsure: set[str] = set()
+        """Entries that were deleted while pending: servers differ in when they forget them."""
+        self._step = Step()
+
+    def step(self, call: Audited) -> Step:
+        """Carry out what a call wrote."""
+        self._step = Step()
+        for write in call.writes:
+            self._write(write)
+        self._step.after = {message_id: self.state(message_id) for message_id in self._step.before}
+        return self._step
+
+    def state(self, message_id: str) -> State:
+        """Tell where a message is."""
+        places = self._places.get(message_id, ())
+        if len(places) != 1:
+            return "doubled" if places else "absent"
+        [(place, at)] = places
+        if place != "stream":
+            return place  # type: ignore[return-value]
+        return "pending" if at in self.pending else "ready" if at in self.unread else "read"
+
+    # -- commands --
+
+    def _write(self, write: Write) -> None:
+        words = write.words
+        name = words[0].upper().replace(" ", "_")
+        command: Callable[[str, Sequence[str], Write], None] | None
+        command = getattr(self, f"_{name.lower()}", None)
+        if command is None:
+            self._odd(f"{name}: the checker does not know it")
+            return
+        key = words[2] if name == "XGROUP" else words[1]
+        if name == "XREADGROUP":
+            key = words[[word.upper() for word in words].index("STREAMS") + 1]
+        command(key.removeprefix(self.prefix), words, write)
+        if not key.startswith(self.prefix):
+            self._odd(f"{name}: {key} is no key of this lane")
+
+    def _xadd(self, part: str, words: Sequence[str], write: Write) -> None:
+        at = 2
+        while step := _XADD_OPTIONS.get(words[at].upper(), 0):
+            at += step
+        entry = str(write.reply)
+        fields = from_entry(entry, words[at + 1 :])
+        change = Change("added", "stream", entry, fields, tuple(words[at + 1 :]))
+        match part:
+            case "stream":
+                if self.stream and place_of(entry) <= place_of(next(reversed(self.stream))):
+                    self._odd(f"XADD: {entry} is not after what is in the stream")
+                self.stream[entry] = fields
+                self.unread[entry] = None
+            case "dead":
+                change.place = "dead"
+                self.dead[entry] = fields
+            case _:
+                self.others.setdefault(part, set())
+                return
+        self._added(change)
+
+    def _xdel(self, part: str, words: Sequence[str], write: Write) -> None:
+        there = [e for e in words[2:] if e in (self.stream if part == "stream" else self.dead)]
+        self._expect(len(there), write)
+        for entry in there:
+            self._remove("stream" if part == "stream" else "dead", entry)
+
+    def _xtrim(self, part: str, _words: Sequence[str], write: Write) -> None:
+        entries = list(self.stream if part == "stream" else self.dead)
+        for entry in entries[: int(str(write.reply))]:
+            self._remove("stream" if part == "stream" else "dead", entry)
+
+    def _xack(self, _part: str, words: Sequence[str], write: Write) -> None:
+        there = [entry for entry in words[3:] if entry in self.pending]
+        unsure = self._unsure.intersection(words[3:])
+        self._expect(range(len(there), len(there) + len(unsure) + 1), write)
+        self._unsure -= unsure
+        for entry in there:
+            self._drop("settled", entry)
+
+    def _xreadgroup(self, _part: str, words: Sequence[str], write: Write) -> None:
+        if words[-1] != ">":
+            return
+        for entry in write.reply:
+            if entry != next(iter(self.unread), None):
+                self._odd(f"XREADGROUP: {entry} is not the next that is unread")
+            fields = self.stream.setdefault(entry, Fields(entry))
+            self._touch(fields.id)
+            self.unread.pop(entry, None)
+            self._own(entry, Owned(words[3], 1), Change("delivered", "stream", entry, fields))
+
+    def _xclaim(self, _part: str, words: Sequence[str], write: Write) -> None:
+        asked = [word for word in words[5:] if _ENTRY.fullmatch(word)]
+        options = [word.upper() for word in words[5 + len(asked) :]]
+        given = int(options[options.index("RETRYCOUNT") + 1]) if "RETRYCOUNT" in options else None
+        quiet = "JUSTID" in options
+        for entry in asked:
+            before = self.pending.get(entry)
+            if entry in write.reply and before:
+                count = before.deliveries + (not quiet) if given is None else given
+                what: What = "claimed" if quiet else "delivered"
+                change = Change(what, "stream", entry, self._fields(entry), before=before)
+                self._own(entry, Owned(words[3], count), change)
+            elif entry in write.reply:
+                self._odd(f"XCLAIM: {entry} is not pending")
+            elif before and entry not in self.stream:
+                self._unsure.add(entry)
+                self._drop("dropped", entry)
+            elif before:
+                self._odd(f"XCLAIM: {entry} was not claimed")
+
+    def _xgroup(self, _part: str, words: Sequence[str], write: Write) -> None:
+        match words[1].upper():
+            case "DELCONSUMER":
+                self._expect(self.owned[words[4]], write)
+                for entry in [e for e, owned in self.pending.items() if owned.consumer == words[4]]:
+                    self._drop("dropped", entry)
+            case "DESTROY":
+                for entry in list(self.pending):
+                    self._drop("dropped", entry)
+                for entry in self.stream:
+                    self._touch(self.stream[entry].id)
+                self.unread = OrderedDict.fromkeys(self.stream)
+            case "CREATE" | "SETID" if words[4] == "$":
+                self.unread.clear()
+
+    def _zadd(self, part: str, words: Sequence[str], write: Write) -> None:
+        if part != "schedule":
+            self.others.setdefault(part, set())
+            return
+        rows = list(zip(words[3::2], words[2::2], strict=True))
+        self._expect(sum(member not in self.schedule for member, _ in rows), write)
+        for member, score in rows:
+            message_id = member[ARRIVAL_CHARS:]
+            known = member in self.schedule
+            self.schedule[member] = int(float(score))
+            if known:
+                self._touch(message_id)
+                moved = Change("moved", "scheduled", member, self._scheduled(member))
+                self._step.changes.append(moved)
+            else:
+                self._added(Change("added", "scheduled", member, self._scheduled(member)))
+
+    def _zrem(self, part: str, words: Sequence[str], write: Write) -> None:
+        if part == "schedule":
+            there = [member for member in words[2:] if member in self.schedule]
+            self._expect(len(there), write)
+            for member in there:
+                self._remove("scheduled", member)
+
+    def _zremrangebyscore(self, part: str, _words: Sequence[str], _write: Write) -> None:
+        if part == "schedule":
+            self._odd("ZREMRANGEBYSCORE: of the schedule, which nobody does")
+
+    def _hset(self, part: str, words: Sequence[str], write: Write) -> None:
+        values = dict(zip(words[2::2], words[3::2], strict=True))
+        if part == "bodies":
+            self._expect(len(values.keys() - self.bodies.keys()), write)
+            self.bodies |= values
+        elif part.startswith("lease"):
+            added = int(str(write.reply))
+            self._step.leases.append(LeaseChange("set", part, values, added))
+        else:
+            self.others.setdefault(part, set()).update(values)
+
+    def _hdel(self, part: str, words: Sequence[str], write: Write) -> None:
+        if part == "bodies":
+            self._expect(sum(self.bodies.pop(name, None) is not None for name in words[2:]), write)
+        elif part in self.others:
+            self.others[part].difference_update(words[2:])
+            if not self.others[part]:
+                del self.others[part]
+
+    def _del(self, _part: str, words: Sequence[str], _write: Write) -> None:
+        for part in (key.removeprefix(self.prefix) for key in words[1:]):
+            self.others.pop(part, None)
+            if part.startswith("lease"):
+                self._step.leases.append(LeaseChange("ended", part))
+            self._empty(part)
+
+    _unlink = _del
+
+    def _empty(self, part: str) -> None:
+        match part:
+            case "stream":
+                for entry in list(self.stream):
+                    self._remove("stream", entry)
+                for entry in list(self.pending):
+                    self._drop("dropped", entry)
+            case "dead":
+                for entry in list(self.dead):
+                    self._remove("dead", entry)
+            case "schedule":
+                for member in list(self.schedule):
+                    self._remove("scheduled", member)
+            case "bodies":
+                self.bodies.clear()
+            case "arrival":
+                self.arrival = 0
+
+    def _incr(self, part: str, _words: Sequence[str], write: Write) -> None:
+        if part == "arrival":
+            self.arrival += 1
+            self._expect(self.arrival, write)
+            self.arrival = int(str(write.reply))
+
+    def _incrby(self, part: str, words: Sequence[str], write: Write) -> None:
+        if part == "arrival":
+            self.arrival += int(words[2]) - 1
+            self._incr(part, words, write)
+
+    def _set(self, part: str, _words: Sequence[str], _write: Write) -> None:
+        self.others.setdefault(part, set())
+
+    def _pexpire(self, part: str, words: Sequence[str], _write: Write) -> None:
+        if part.startswith("lease"):
+            self._step.leases.append(LeaseChange("extended", part, ttl_ms=int(words[2])))
+
+    def _persist(self, _part: str, _words: Sequence[str], _write: Write) -> None:
+        """Change nothing that is modelled."""
+
+    # -- places --
+
+    def _fields(self, entry: str) -> Fields:
+        return self.stream.get(entry) or Fields(entry)
+
+    def _scheduled(self, member: str) -> Fields:
+        message_id = member[ARRIVAL_CHARS:]
+        fields = from_packed(message_id, self.bodies.get(message_id))
+        return replace(fields, due_ms=self.schedule[member])
+
+    def _touch(self, message_id: str) -> None:
+        if message_id not in self._step.before:
+            self._step.before[message_id] = self.state(message_id)
+
+    def _added(self, change: Change) -> None:
+        message_id = change.fields.id
+        self._touch(message_id)
+        places = self._places.setdefault(message_id, [])
+        if not places and self._step.before[message_id] != "absent":
+            self._step.nowhere.add(message_id)
+        places.append((change.place, change.at))
+        self._step.changes.append(change)
+
+    def _remove(self, place: Place, at: str) -> None:
+        match place:
+            case "scheduled":
+                fields = self._scheduled(at)
+            case "dead":
+                fields = self.dead[at]
+            case "stream":
+                fields = self.stream[at]
+        self._touch(fields.id)
+        if place == "scheduled":
+            del self.schedule[at]
+        elif place == "dead":
+            del self.dead[at]
+        else:
+            del self.stream[at]
+            self.unread.pop(at, None)
+        places = self._places[fields.id]
+        places.remove((place, at))
+        if not places:
+            del self._places[fields.id]
+        self._step.changes.append(Change("removed", place, at, fields))
+
+    def _own(self, entry: str, owned: Owned, change: Change) -> None:
+        self._touch(change.fields.id)
+        if change.before:
+            self._disown(change.before)
+        self.pending[entry] = change.owned = owned
+        self.owned[owned.consumer] += 1
+        self._step.changes.append(change)
+
+    def _drop(self, what: What, entry: str) -> None:
+        fields = self._fields(entry)
+        self._touch(fields.id)
+        before = self.pending.pop(entry)
+        self._disown(before)
+        self._step.changes.append(Change(what, "stream", entry, fields, before=before))
+
+    def _disown(self, owned: Owned) -> None:
+        self.owned[owned.consumer] -= 1
+        if not self.owned[owned.consumer]:
+            del self.owned[owned.consumer]
+
+    # -- what the server answered --
+
+    def _expect(self, wanted: int | range, write: Write) -> None:
+        if int(str(write.reply)) not in (wanted if isinstance(wanted, range) else (wanted,)):
+            said = f"{' '.join(write.words)[:200]} answered {write.reply}"
+            self._odd(f"{said}, where {wanted} was expected")
+
+    def _odd(self, said: str) -> None:
+        self._step.odd.append(said)

@@ -1,0 +1,175 @@
+"""Pass 2: what processes say of themselves, against what the server says of them.
+
+Proved, from the logs of all processes, the fault log, and the fates that pass 1 found:
+
+- I1: what was published is acknowledged, dead, cancelled, or still there; what was said not to be
+  written was not. What is acknowledged was handled under that epoch, and its handler returned.
+- Nothing was handled that nobody published, or that was not delivered to who handled it, with the
+  deliveries that Redis counted.
+- A receipt tells the due time that the message has, and that is as long after the publish, by the
+  server's clock, as was asked for (I2). Of a `dedup_id` one message was accepted (I7).
+- An epoch has one consumer (I5).
+
+`repeats` judges what was handled again, and at the same time.
+
+Assumed: a process writes what it does, when it does it; the fault log is complete. What a server
+that is not durable lost when it was killed is counted, and is no violation.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from delayq.verify.fates import Fate, Fates
+from delayq.verify.history import (
+    Fault,
+    Handled,
+    Handling,
+    Published,
+    PublishFailed,
+    Publishing,
+    Recorded,
+    Terms,
+)
+from delayq.verify.step import Finding
+
+_RAISED = {"rejected", "never retried", "failed"}
+"""Of what a message dies when a handler raises."""
+
+
+class Processes:
+    """Judges what one process log after the other says, an event at a time."""
+
+    def __init__(self, terms: Terms, fates: Mapping[str, Fates]) -> None:
+        self.counts: Counter[str] = Counter()
+        self._fates = fates
+        self._forgetful = not terms.durable
+        self._server_died = False
+        self._asked: dict[tuple[str, str, str], Publishing] = {}
+        self._published: dict[tuple[str, str], Published] = {}
+        self._first_of: dict[tuple[str, str], str] = {}
+        """For each queue and dedup id, the message that was accepted."""
+        self._consumers: dict[tuple[str, int], str] = {}
+        self._handling: set[str] = set()
+        """Queues that somebody handled messages of."""
+
+    def take(self, event: Recorded) -> Iterator[Finding]:
+        """Take the next event."""
+        match event:
+            case Publishing():
+                self._asked[event.process, event.queue, event.id] = event
+            case Published():
+                yield from self._receipt(event)
+            case PublishFailed():
+                yield from self._refusal(event)
+            case Handling():
+                yield from self._begins(event)
+            case Handled():
+                self._ends(event)
+            case Fault():
+                self._server_died |= event.kind == "server kill"
+                self.counts["faults"] += 1
+
+    def judge(self) -> Iterator[Finding]:
+        """Judge what can be judged only at the end."""
+        for (queue, message_id), receipt in self._published.items():
+            fate = self._fate(queue, message_id)
+            if fate is None or fate.end == "lost":
+                if self._forgetful and self._server_died:
+                    self.counts["lost_with_server"] += 1
+                else:
+                    self.counts["lost"] += 1
+                    yield Finding(
+                        "I1",
+                        f"{message_id} was published, and is lost",
+                        (message_id,),
+                        (told(receipt),),
+                    )
+        for queue in self._handling & self._fates.keys():
+            for message_id, fate in self._fates[queue].by_id.items():
+                yield from self._settled(message_id, fate)
+
+    def _settled(self, message_id: str, fate: Fate) -> Iterator[Finding]:
+        if fate.foreign:
+            return
+        if fate.end == "acked" and fate.acked_by not in fate.succeeded:
+            said = (
+                f"{message_id} was acknowledged under epoch {fate.acked_by}, under which no handler"
+            )
+            yield Finding("I1", f"{said} had returned from it", (message_id,))
+        elif fate.end == "dead" and fate.reason in _RAISED and not fate.raised:
+            said = f"{message_id} died of {fate.reason!r}, and no handler raised anything"
+            yield Finding("I1", said, (message_id,))
+
+    # -- publishing --
+
+    def _receipt(self, event: Published) -> Iterator[Finding]:
+        asked = self._asked.pop((event.process, event.queue, event.id), None)
+        self.counts["duplicates_refused" if event.duplicate else "published"] += 1
+        self._published[event.queue, event.receipt_id] = event
+        fate = self._fate(event.queue, event.receipt_id)
+        if asked and asked.dedup_id is not None:
+            first = self._first_of.setdefault((event.queue, asked.dedup_id), event.receipt_id)
+            if first != event.receipt_id:
+                said = f"{asked.dedup_id!r} is the dedup id of {first}, and of {event.receipt_id}"
+                yield Finding("I7", said, (first, event.receipt_id), (told(event),))
+        if fate is None or event.duplicate or fate.foreign:
+            return
+        shows = ((event.receipt_id,), (told(event),))
+        if fate.due_ms != event.due_ms:
+            said = f"the receipt of {event.id} tells {event.due_ms}, it is due {fate.due_ms}"
+            yield Finding("I2", said, *shows)
+        if asked and asked.key != fate.key:
+            yield Finding(
+                "I1", f"the key of {event.id} is not the one it was published with", *shows
+            )
+        if asked and asked.when.startswith("+"):
+            wanted_ms = fate.accepted_us // 1000 + int(asked.when[1:])
+            if fate.due_ms != wanted_ms:
+                said = f"{event.id} is due {fate.due_ms - wanted_ms} ms after the time asked for"
+                yield Finding("I2", said, *shows)
+
+    def _refusal(self, event: PublishFailed) -> Iterator[Finding]:
+        self._asked.pop((event.process, event.queue, event.id), None)
+        self.counts["unsure" if event.written is None else "publish_refused"] += 1
+        if event.written is False and self._fate(event.queue, event.id):
+            said = f"{event.id} was refused, and is there"
+            yield Finding("I1", said, (event.id,), (told(event),))
+
+    # -- handling --
+
+    def _begins(self, event: Handling) -> Iterator[Finding]:
+        self.counts["handled"] += 1
+        self._handling.add(event.queue)
+        fates, shows = self._fates.get(event.queue), ((event.id,), (told(event),))
+        known = self._consumers.setdefault((event.queue, event.epoch), event.consumer)
+        if known != event.consumer:
+            said = f"epoch {event.epoch} is of two consumers, {known} and {event.consumer}"
+            yield Finding("I5", said, *shows)
+        if self._forgetful and self._server_died:
+            return
+        if fates is None or event.id not in fates.by_id:
+            self.counts["phantom"] += 1
+            yield Finding("I1", f"{event.id} was handled, and never published", *shows)
+        elif (event.entry, event.epoch, event.deliveries) not in fates.delivered:
+            self.counts["phantom"] += 1
+            said = (
+                f"{event.id} was handled as delivery {event.deliveries} under epoch {event.epoch}"
+            )
+            yield Finding("I1", f"{said}, and was not delivered so", *shows)
+
+    def _ends(self, event: Handled) -> None:
+        if fate := self._fate(event.queue, event.id):
+            if event.how == "ok":
+                fate.succeeded.add(event.epoch)
+            fate.raised |= event.how == "raised"
+
+    def _fate(self, queue: str, message_id: str) -> Fate | None:
+        return self._fates[queue].by_id.get(message_id) if queue in self._fates else None
+
+
+def told(event: Recorded) -> str:
+    """Tell an event in a line."""
+    at = f"{event.at_ns / 1e9:.6f} {event.process} {type(event).__name__.lower()}"
+    names = [name for name in event.__dataclass_fields__ if name not in {"at_ns", "process"}]
+    values = ((name, getattr(event, name)) for name in names)
+    return " ".join([at, *(f"{name}={value}" for name, value in values if value not in {None, ""})])
