@@ -108,8 +108,8 @@ class Player:
         with suppress(anyio.IncompleteRead, anyio.BrokenResourceError):
             while True:
                 said = json.loads(await lines.receive_until(b"\n", MAX_LINE_BYTES))
-                if "count" in said:
-                    self.counts[said["count"]] = base[said["count"]] + said["is"]
+                if counted := said.get("counted"):
+                    self.counts[counted] = base[counted] + said["count"]
                 else:
                     self.heard(self, said)
         await process.wait()

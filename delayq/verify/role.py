@@ -85,7 +85,7 @@ class Role:
         while True:
             await anyio.sleep(COUNT_S)
             what, count = self.count()
-            tell(count=what, **{"is": count})
+            tell(counted=what, count=count)
 
     def _observed(self, event: Event) -> None:
         if isinstance(event, LoopBlocked):
