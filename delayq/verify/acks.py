@@ -70,11 +70,11 @@ class Acks:
             yield Finding("I4", said, (before, change.fields.id))
 
     def _first_of_its_key(self, change: Change, key: str, place: Place) -> Iterator[Finding]:
-        line = self._lines[key]
+        line = self._lines.get(key, [])
         while line and self._places.get(line[0][1]) != (key, line[0][0]):
             heapq.heappop(line)
         if not line:
-            del self._lines[key]
+            self._lines.pop(key, None)
         elif line[0][0] < place:
             said = f"{change.fields.id} was acknowledged before {line[0][1]} of its key {key!r}"
             yield Finding("I4", said, (line[0][1], change.fields.id))
