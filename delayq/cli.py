@@ -57,6 +57,7 @@ from delayq.settings import (
     said,
 )
 from delayq.supervisor import LAST_RESORT_S, leave, signalled
+from delayq.verify.page import page
 from delayq.verify.run import run as verify
 from delayq.verify.settings import VerifySettings
 
@@ -97,6 +98,9 @@ async def run_server(settings: ServerSettings) -> int:
 async def run_verify(settings: VerifySettings) -> int:
     """Break things, and check what happened."""
     outcome = await verify(settings)
+    if settings.report is not None:
+        settings.report.mkdir(parents=True, exist_ok=True)
+        (settings.report / "report.html").write_text(page(outcome), "utf-8")
     print(outcome.as_json() if settings.json_verdict else outcome.as_text(), flush=True)
     return OK if outcome.ok else NOT_OK
 

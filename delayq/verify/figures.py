@@ -27,9 +27,11 @@ class Figures:
     """Reads the logs of a run, in the order of time.
 
     :param server_ms: the server's time less CLOCK_MONOTONIC
+    :param ordered: whether one consumer follows another; those that compete do not
     """
 
     server_ms: float
+    ordered: bool
     began_ns: int = 0
     ended_ns: int = 0
     lateness: Histogram = field(default_factory=Histogram)
@@ -71,7 +73,7 @@ class Figures:
         if event.deliveries == 1 and event.due_ms:
             self.lateness.add(event.at_ns / 1e6 + self.server_ms - event.due_ms)
         if event.epoch > self._epoch:
-            if self._blamed and self._holder != event.process:
+            if self.ordered and self._blamed and self._holder != event.process:
                 cause, since_ns = self._blamed
                 self.failovers[cause].append((event.at_ns - since_ns) / 1e6)
             self._holder, self._epoch, self._blamed = event.process, event.epoch, None

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,7 @@ class Outcome:
     @property
     def ok(self) -> bool:
         """Whether every invariant held, and everything was handled in the end."""
-        return self.verdict.ok and not self.left and not self.crashes
+        return self.verdict.ok and not self.complaints
 
     @property
     def replay(self) -> str:
@@ -49,6 +50,32 @@ class Outcome:
             else:
                 words += [flag, str(value)]
         return shlex.join(words)
+
+    @property
+    def failovers(self) -> dict[str, dict[str, float]]:
+        """By cause how many there were, and how long they took, ms."""
+        return {
+            cause: {"count": len(ms), "p50": quantile(ms, 0.5), "p99": quantile(ms, 0.99)}
+            for cause, ms in sorted(self.figures.failovers.items())
+        }
+
+    def failover_histograms(self) -> Iterator[tuple[str, Histogram]]:
+        """Yield by cause how long failovers took."""
+        for cause, times_ms in sorted(self.figures.failovers.items()):
+            histogram = Histogram()
+            for ms in times_ms:
+                histogram.add(ms)
+            yield cause, histogram
+
+    @property
+    def complaints(self) -> list[str]:
+        """What is not as it should be, besides violations of invariants."""
+        crashed = [f"crashed: {line}" for line in self.crashes]
+        return (
+            [*crashed, f"{self.left} messages are left that nobody handles"]
+            if self.left
+            else crashed
+        )
 
     def as_json(self) -> str:
         """Return it as one JSON object in one line."""
@@ -65,8 +92,7 @@ class Outcome:
             *(f"failover  {cause}: {_pairs(told)}" for cause, told in found["failover_ms"].items()),
             f"lateness  {_pairs(self.verdict.lateness_ms)} ms",
             *_drawn(self.figures.lateness),
-            *(f"crashed   {line}" for line in self.crashes),
-            *([f"left      {self.left} messages that nobody handles"] if self.left else []),
+            *(f"BUT       {line}" for line in self.complaints),
         ]
         for violation in self.verdict.violations:
             lines += ["", f"VIOLATED  {violation.invariant}: {violation.sentence}"]
@@ -86,13 +112,9 @@ class Outcome:
             "faults": sum(self.struck.values()),
             "faults_by_kind": dict(sorted(self.struck.items())),
             "terms": len(self.verdict.leases),
-            "failover_ms": {
-                cause: {"count": len(ms), "p50": quantile(ms, 0.5), "p99": quantile(ms, 0.99)}
-                for cause, ms in sorted(self.figures.failovers.items())
-            },
+            "failover_ms": self.failovers,
             "lateness_ms": dict(self.verdict.lateness_ms),
-            "crashes": list(self.crashes),
-            "left": self.left,
+            "complaints": self.complaints,
             "interrupted": self.interrupted,
             "violations": [
                 {"invariant": v.invariant, "sentence": v.sentence, "window": list(v.window)}

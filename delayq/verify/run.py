@@ -76,7 +76,8 @@ class Run:
         await self._read()
         offset_ms = await clock_offset_ms(self.stage.client)
         logs_ = list(self.folder.glob("*.log"))
-        figures = Figures(offset_ms + real_ms() - mono_s() * 1000)
+        server_ms = offset_ms + real_ms() - mono_s() * 1000
+        figures = Figures(server_ms, self.stage.queue.ordered)
         found = [key async for key in scan(self.stage.client, self.stage.queue.keys.namespace)]
 
         def judge() -> None:
