@@ -70,7 +70,7 @@ class Acks:
             yield Finding("I4", said, (before, change.fields.id))
 
     def _first_of_its_key(self, change: Change, key: str, place: Place) -> Iterator[Finding]:
-        line = self._lines.get(key, [])
+        line = self._lines.get(key, [])  # gone, where a call acknowledges several of one key
         while line and self._places.get(line[0][1]) != (key, line[0][0]):
             heapq.heappop(line)
         if not line:

@@ -30,13 +30,13 @@ class Log:
         self.process = process
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def write(self, kind: type[Recorded], /, **told: Any) -> None:
+    def write(self, event: type[Recorded], /, **told: Any) -> None:
         """Record an event, now.
 
-        :param told: the fields of `kind` besides `at_ns` and `process`
+        :param event: its class; `told` are its fields besides `at_ns` and `process`
         """
-        event = kind(at_ns=time.monotonic_ns(), process=self.process, **told)
-        line = json.dumps({"is": kind.__name__} | asdict(event), separators=(",", ":"))
+        row = asdict(event(at_ns=time.monotonic_ns(), process=self.process, **told))
+        line = json.dumps({"is": event.__name__} | row, separators=(",", ":"))
         os.write(self._file, line.encode() + b"\n")
 
     def close(self) -> None:

@@ -1,0 +1,461 @@
+"""The checker on histories made by hand: legal ones pass, and each planted anomaly is found."""
+
+from collections.abc import Callable
+
+import pytest
+
+from delayq.verify.history import FOREIGN
+from tests.histories import START_MS, Story
+
+
+def story(*names: str, keyed: str | None = None) -> Story:
+    """Begin with messages that are ready, and a holder of the lease."""
+    s = Story()
+    for name in names:
+        s.publish(name, key=keyed)
+    s.acquire("c1")
+    return s
+
+
+# -- legal histories --
+
+
+def a_life() -> Story:
+    s = story("a")
+    s.publish("b", delay_ms=500)
+    s.asked("a")
+    s.receipt("a", START_MS + 1_000)
+    s.promote("b")
+    s.fetch("a", "b")
+    s.handle("c1", "a")
+    s.handle("c1", "b", "raised")
+    s.ack("a")
+    s.retry("b")
+    s.promote("b")
+    s.fetch("b")
+    s.handle("c1", "b")
+    s.fetch(acks=("b",))
+    s.release()
+    return s
+
+
+def a_takeover(keyed: str | None = None) -> Story:
+    s = story("a", "b", "c", keyed=keyed)
+    s.fetch("a", "b")
+    s.begins("c1", "a")
+    s.fault("kill", "c1")
+    s.acquire("c2", dead=True)
+    s.reclaim("a", "b")
+    s.fetch("a", "b", "c")
+    for name in "abc":
+        s.handle("c2", name)
+    s.ack("a", "b", "c")
+    return s
+
+
+def a_stall() -> Story:
+    s = story("a")
+    s.fetch("a")
+    s.begins("c1", "a")
+    old = s.epoch
+    s.fault("freeze", "c1")
+    s.acquire("c2", dead=True)
+    s.reclaim("a")
+    s.fetch("a")
+    s.begins("c2", "a")
+    s.fault("thaw", "c1")
+    s.ends("c1", "a", "cancelled", epoch=old)
+    s.call("fetch", fenced=True, epoch=old, consumer=f"c1@{old}", refusal="LEASELOST epoch")
+    s.ends("c2", "a")
+    s.ack("a")
+    return s
+
+
+def a_death() -> Story:
+    s = story("a")
+    s.fetch("a")
+    s.handle("c1", "a", "raised")
+    s.dead_letter("a")
+    s.call("redrive", *s.schedule("a", s.now_ms + 1_000), (f"XDEL :dead {s.now_ms}-0", "1"))
+    s.base["a"] = 0
+    s.promote("a")
+    s.fetch("a")
+    s.handle("c1", "a")
+    s.ack("a")
+    return s
+
+
+def foreign_hands() -> Story:
+    s = story("a", "b")
+    s.fetch("a")
+    s.call(FOREIGN, (f"XDEL :stream {s.entries['a']}", "1"))
+    s.call(FOREIGN, ("XADD :stream * bodi x", f"{s.now_ms + 1_000}-7"))
+    s.fetch("b", acks=())
+    s.handle("c1", "b")
+    s.call("ack", *s.acked("b"), fenced=True)
+    return s
+
+
+def a_takeover_of_one_key() -> Story:
+    return a_takeover(keyed="k")
+
+
+LEGAL: dict[str, Callable[[], Story]] = {
+    f.__name__: f for f in (a_life, a_takeover, a_takeover_of_one_key, a_stall, a_death)
+}
+
+
+@pytest.mark.parametrize("name", LEGAL)
+@pytest.mark.parametrize("ordering", ["strict", "key", "none"])
+def test_a_legal_history_passes(name: str, ordering: str) -> None:
+    verdict = LEGAL[name]().judged(ordering)
+    assert not verdict.violations
+    assert verdict.counts["acked"] == verdict.counts["accepted"] > 0
+    assert verdict.counts["live"] == verdict.counts["lost"] == 0
+
+
+def test_what_foreign_hands_do_is_theirs() -> None:
+    verdict = foreign_hands().judged(drained=False)
+    assert not verdict.violations
+    assert verdict.counts["foreign"] == verdict.counts["acked"] == 1
+
+
+def test_the_verdict_counts_what_happened() -> None:
+    counts = a_life().judged().counts
+    assert {name: count for name, count in counts.items() if count} == {
+        "published": 1,
+        "accepted": 2,
+        "promoted": 2,
+        "delivered": 3,
+        "handled": 3,
+        "retried": 1,
+        "acked": 2,
+    }
+    assert a_takeover().judged().counts["extra"] == 1
+
+
+def test_the_verdict_tells_the_terms_and_how_they_ended() -> None:
+    leases = a_takeover().judged().leases
+    assert [(lease.holder[:2], lease.ended) for lease in leases] == [
+        ("c1", "taken over"),
+        ("c2", ""),
+    ]
+    assert a_life().judged().leases[0].ended == "released"
+
+
+def test_the_verdict_tells_how_late_first_deliveries_were() -> None:
+    assert a_life().judged().lateness_ms == {"p50": 1_500.0, "p99": 4_000.0, "max": 4_000.0}
+
+
+# -- anomalies in what scripts did --
+
+
+def _lost_by_promotion(s: Story) -> None:
+    s.publish("d", delay_ms=0)
+    s.call("promote", *s.unschedule("d"))
+
+
+def _promoted_twice(s: Story) -> None:
+    s.publish("d", delay_ms=0)
+    s.call("promote", s.xadd("d", s.scores["d"]), s.xadd("d", s.scores["d"]), *s.unschedule("d"))
+
+
+def _promoted_and_kept(s: Story) -> None:
+    s.publish("d", delay_ms=0)
+    s.call("promote", s.xadd("d", s.scores["d"]))
+
+
+def _taken_out_before_it_was_put_in(s: Story) -> None:
+    s.publish("d", delay_ms=0)
+    s.call("promote", *s.unschedule("d"), s.xadd("d", s.scores["d"]))
+
+
+def _deleted_and_not_acknowledged(s: Story) -> None:
+    s.fetch("a")
+    s.call("ack", (f"XDEL :stream {s.entries['a']}", "1"), fenced=True)
+
+
+def _acknowledged_by_a_retry(s: Story) -> None:
+    s.fetch("a")
+    s.call("retry", *s.acked("a"), fenced=True)
+
+
+def _acknowledged_and_kept(s: Story) -> None:
+    s.fetch("a")
+    s.call("ack", s.acked("a")[0], fenced=True)
+
+
+def _forgotten_with_its_consumer(s: Story) -> None:
+    s.fetch("a")
+    s.call("release", (f"XGROUP DELCONSUMER :stream delayq {s.holder}", "1"), fenced=True)
+
+
+def _cancelled_while_pending(s: Story) -> None:
+    s.fetch("a")
+    s.call("cancel", *s.acked("a"), epoch=s.epoch)
+
+
+def _another_body(s: Story) -> None:
+    s.publish("d", delay_ms=0)
+    words, entry = s.xadd("d", s.scores["d"])
+    s.call("promote", (words.replace("body d", "body e"), entry), *s.unschedule("d"))
+
+
+def _another_key(s: Story) -> None:
+    s.publish("d", delay_ms=0, key="k")
+    words, entry = s.xadd("d", s.scores["d"])
+    s.call("promote", (words.replace("key k", "key l"), entry), *s.unschedule("d"))
+
+
+def _deliveries_forgotten(s: Story) -> None:
+    s.fetch("a")
+    s.fetch("a")
+    s.deliveries["a"] = 0
+    claim = f"XCLAIM :stream delayq {s.holder} 0 {s.entries['a']} RETRYCOUNT 1"
+    s.call("fetch", (claim, (s.entries["a"],)), fenced=True)
+
+
+def _deliveries_forgotten_by_a_retry(s: Story) -> None:
+    s.fetch("a")
+    s.fetch("a")
+    s.call("retry", *s.schedule("a", s.now_ms, "deliveries", "1"), *s.acked("a"), fenced=True)
+
+
+def _dead_too_soon(s: Story) -> None:
+    s.fetch("a")
+    s.dead_letter("a", "max_deliveries")
+
+
+def _dead_with_another_count(s: Story) -> None:
+    s.fetch("a")
+    s.dead_letter("a", deliveries=3)
+
+
+def _dead_of_a_failure_that_is_retried(s: Story) -> None:
+    s.fetch("a")
+    s.dead_letter("a", "failed")
+
+
+def _malformed_with_a_body(s: Story) -> None:
+    s.fetch("a")
+    s.dead_letter("a", "malformed")
+
+
+def _promoted_early(s: Story) -> None:
+    s.publish("d", delay_ms=60_000)
+    s.promote("d")
+
+
+def _delivered_early(s: Story) -> None:
+    s.call("publish", s.xadd("d", s.now_ms + 60_000))
+    s.fetch("a", "b", "d")
+
+
+def _promoted_in_another_order(s: Story) -> None:
+    s.publish("d", delay_ms=500)
+    s.publish("e", delay_ms=0)
+    s.promote("e", "d")
+
+
+def _promoted_past_what_was_due(s: Story) -> None:
+    s.publish("d", delay_ms=0)
+    s.publish("e", delay_ms=0)
+    s.promote("e")
+
+
+def _equal_due_times_not_by_arrival(s: Story) -> None:
+    due_ms = s.now_ms + 2_000
+    s.call("publish", *s.schedule("d", due_ms), *s.schedule("e", due_ms))
+    s.promote("e", "d")
+
+
+def _published_past_what_was_due(s: Story) -> None:
+    s.publish("d", delay_ms=0)
+    s.publish("e")
+
+
+def _acknowledged_in_another_order(s: Story) -> None:
+    s.fetch("a", "b")
+    s.ack("b")
+
+
+def _acknowledged_in_another_order_across_a_failover(s: Story) -> None:
+    s.fetch("a")
+    s.acquire("c2", dead=True)
+    s.fetch("b")
+    s.ack("b")
+
+
+def _went_on_before_all_was_reclaimed(s: Story) -> None:
+    s.fetch("a")
+    s.acquire("c2", dead=True)
+    s.fetch("b")
+
+
+def _skipped(s: Story) -> None:
+    s.fetch("b")
+
+
+def _acknowledged_by_a_zombie(s: Story) -> None:
+    s.fetch("a")
+    old = s.epoch
+    s.acquire("c2", dead=True)
+    s.ack("a", epoch=old, consumer=f"c1@{old}")
+
+
+def _fetched_by_a_zombie(s: Story) -> None:
+    old = s.epoch
+    s.acquire("c2", dead=True)
+    s.fetch("a", epoch=old, consumer=f"c1@{old}")
+
+
+def _acknowledged_without_an_epoch(s: Story) -> None:
+    s.fetch("a")
+    s.call("ack", *s.acked("a"))
+
+
+def _acknowledged_after_a_release(s: Story) -> None:
+    s.fetch("a")
+    s.release()
+    s.ack("a")
+
+
+def _fetched_for_another(s: Story) -> None:
+    s.fetch("a", consumer="c2@5")
+
+
+def _two_holders(s: Story) -> None:
+    s.acquire("c2")
+
+
+def _two_leases_in_one(s: Story) -> None:
+    values = f"holder c2@{s.now_ms + 1_000} epoch {s.now_ms + 1_000} nonce n connection 7 since 1"
+    s.call("acquire", (f"HSET :lease {values}", "0"))
+
+
+def _an_epoch_again(s: Story) -> None:
+    s.release()
+    s.acquire("c2", epoch=s.epoch)
+
+
+def _an_epoch_by_counting_alone(s: Story) -> None:
+    s.release()
+    s.acquire("c2", epoch=s.epoch + 1)
+
+
+def _a_lease_made_again_by_renewal(s: Story) -> None:
+    s.release()
+    s.call("renew", ("HSET :lease connection 7", "1"), ("PEXPIRE :lease 1000", "1"), fenced=True)
+
+
+def _renewed_when_it_was_over(s: Story) -> None:
+    s.now_ms += 700_000
+    s.call("renew", ("PEXPIRE :lease 1000", "1"), fenced=True)
+
+
+def _the_holder_refused(s: Story) -> None:
+    s.call("fetch", fenced=True, refusal="LEASELOST epoch")
+
+
+def _a_body_left_behind(s: Story) -> None:
+    s.publish("d", delay_ms=0)
+    s.publish("e", delay_ms=0)
+    moved, body = s.unschedule("d")
+    s.call("promote", s.xadd("d", s.scores["d"]), moved)
+    del body
+
+
+def _a_message_without_a_body(s: Story) -> None:
+    number, _, member = s.schedule("d", s.now_ms)
+    s.call("publish", number, member)
+
+
+def _an_arrival_number_left_behind(s: Story) -> None:
+    s.publish("d", delay_ms=0)
+    s.call("promote", s.xadd("d", s.scores["d"]), *s.unschedule("d")[:2])
+
+
+def _accepted_twice(s: Story) -> None:
+    s.fetch("a")
+    s.ack("a")
+    s.publish("a")
+
+
+def _an_answer_that_does_not_fit(s: Story) -> None:
+    s.fetch("a")
+    acked, deleted = s.acked("a")
+    s.call("ack", (acked[0], "0"), deleted, fenced=True)
+
+
+def _a_command_nobody_knows(s: Story) -> None:
+    s.call("ack", ("LPUSH :stream x", "1"), fenced=True)
+
+
+def _a_key_of_another_lane(s: Story) -> None:
+    s.call("publish", ("XADD other * body x", f"{s.now_ms}-0"))
+
+
+PLANTED: list[tuple[str, str, Callable[[Story], None]]] = [
+    ("I1", "promote may not move d from scheduled to absent", _lost_by_promotion),
+    ("I1", "d is in two places", _promoted_twice),
+    ("I1", "d is in two places", _promoted_and_kept),
+    ("I1", "promote took d out before it was elsewhere", _taken_out_before_it_was_put_in),
+    ("I1", "a left Redis by ack, and was not acknowledged", _deleted_and_not_acknowledged),
+    ("I1", "retry may not move a from pending to absent", _acknowledged_by_a_retry),
+    ("I6", "a is in the stream after ack, and is not delivered", _acknowledged_and_kept),
+    ("I1", "a is in the stream after release, and is not", _forgotten_with_its_consumer),
+    ("I1", "cancel may not move a from pending to absent", _cancelled_while_pending),
+    ("I1", "promote changed the body of d", _another_body),
+    ("I1", "promote changed the key of d", _another_key),
+    ("I1", "fetch took the deliveries of a from 2 to 1", _deliveries_forgotten),
+    ("I1", "retry wrote 1 deliveries of a, which had 2", _deliveries_forgotten_by_a_retry),
+    ("I1", "a died of 'max deliveries' after 1 deliveries", _dead_too_soon),
+    ("I1", "tells of 3 deliveries, it had 1", _dead_with_another_count),
+    ("I1", "a died of 'failed'", _dead_of_a_failure_that_is_retried),
+    ("I1", "a died of 'malformed'", _malformed_with_a_body),
+    ("I2", "d was made ready 59000 ms early", _promoted_early),
+    ("I2", "d was delivered 58000 ms early", _delivered_early),
+    ("I4", "e and d came to the stream in the wrong order", _promoted_in_another_order),
+    ("I4", "e and d came to the stream in the wrong order", _promoted_past_what_was_due),
+    ("I4", "e and d came to the stream in the wrong order", _equal_due_times_not_by_arrival),
+    ("I4", "e, published due now, went past d", _published_past_what_was_due),
+    ("I4", "b was acknowledged before a", _acknowledged_in_another_order),
+    ("I4", "b was acknowledged before a", _acknowledged_in_another_order_across_a_failover),
+    ("I4", "went on to b while messages are pending for c1@", _went_on_before_all_was_reclaimed),
+    ("audit", "is not the next that is unread", _skipped),
+    ("I5", "ack under epoch", _acknowledged_by_a_zombie),
+    ("I5", "fetch under epoch", _fetched_by_a_zombie),
+    ("I5", "ack changed what is pending, and no epoch", _acknowledged_without_an_epoch),
+    ("I5", "while nobody holds the lease", _acknowledged_after_a_release),
+    ("I5", "acted for c2@5", _fetched_for_another),
+    ("I5", "vanished before its time", _two_holders),
+    ("I5", "was given the lease that c1@", _two_leases_in_one),
+    ("I5", "is not above", _an_epoch_again),
+    ("I5", "could come twice", _an_epoch_by_counting_alone),
+    ("I5", "renew made a lease again that was over", _a_lease_made_again_by_renewal),
+    ("I5", "when its lease was over", _renewed_when_it_was_over),
+    ("I5", "which lasts", _the_holder_refused),
+    ("I6", "a body without a message", _a_body_left_behind),
+    ("I6", "a body without a message", _a_message_without_a_body),
+    ("I6", "the arrival number is left", _an_arrival_number_left_behind),
+    ("I7", "a was accepted twice", _accepted_twice),
+    ("audit", "answered 0, where range(1, 2) was expected", _an_answer_that_does_not_fit),
+    ("audit", "LPUSH: the checker does not know it", _a_command_nobody_knows),
+    ("audit", "is no key of this lane", _a_key_of_another_lane),
+]
+
+
+@pytest.mark.parametrize(
+    ("invariant", "said", "plant"), PLANTED, ids=lambda v: getattr(v, "__name__", "")
+)
+def test_an_anomaly_is_found(invariant: str, said: str, plant: Callable[[Story], None]) -> None:
+    s = story("a", "b")
+    assert not s.judged(drained=False).violations
+    planted_at = len(s.calls)
+    plant(s)
+    found = [v for v in s.judged(drained=False).violations if v.invariant == invariant]
+    assert any(said in violation.sentence for violation in found), s.judged().violations
+    window = found[0].window
+    assert window and any(
+        s.calls[at].at in "".join(window) for at in range(planted_at, len(s.calls))
+    )
