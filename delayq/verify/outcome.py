@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from delayq.verify.figures import BOUNDS_MS, Figures, Histogram, quantile
-from delayq.verify.history import Verdict
+from delayq.verify.history import Verdict, Violation
 from delayq.verify.settings import VerifySettings
 
 BAR = 40
@@ -48,7 +48,7 @@ class Outcome:
             if value is True:
                 words.append(flag)
             else:
-                words += [flag, str(value)]
+                words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
         return shlex.join(words)
 
     @property
@@ -66,6 +66,14 @@ class Outcome:
             for ms in times_ms:
                 histogram.add(ms)
             yield cause, histogram
+
+    @property
+    def shown(self) -> list[Violation]:
+        """For each invariant that did not hold, the violation that the fewest events show."""
+        shortest: dict[str, Violation] = {}
+        for violation in sorted(self.verdict.violations, key=lambda v: len(v.window)):
+            shortest.setdefault(violation.invariant, violation)
+        return list(shortest.values())
 
     @property
     def complaints(self) -> list[str]:
@@ -94,9 +102,11 @@ class Outcome:
             *_drawn(self.figures.lateness),
             *(f"BUT       {line}" for line in self.complaints),
         ]
-        for violation in self.verdict.violations:
+        for violation in self.shown:
             lines += ["", f"VIOLATED  {violation.invariant}: {violation.sentence}"]
             lines += [f"          {line}" for line in violation.window]
+        if more := self.verdict.counts.get("violations", 0) - len(self.shown):
+            lines += ["", f"and {more} more violations"]
         if not self.ok:
             lines += ["", f"again: {self.replay}"]
         return "\n".join([*lines, f"verdict: {'ok' if self.ok else 'NOT OK'}"])
@@ -118,7 +128,7 @@ class Outcome:
             "interrupted": self.interrupted,
             "violations": [
                 {"invariant": v.invariant, "sentence": v.sentence, "window": list(v.window)}
-                for v in self.verdict.violations
+                for v in self.shown
             ],
             "replay": self.replay,
         }

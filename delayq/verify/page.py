@@ -58,7 +58,7 @@ def page(outcome: Outcome) -> str:
 def _violations(outcome: Outcome) -> Iterator[str]:
     for line in outcome.complaints:
         yield f"<p class='bad'>{escape(line)}</p>"
-    for violation in outcome.verdict.violations:
+    for violation in outcome.shown:
         yield f"<h2 class='bad'>{violation.invariant}: {escape(violation.sentence)}</h2>"
         yield f"<pre>{escape(chr(10).join(violation.window))}</pre>"
 
