@@ -180,7 +180,7 @@ class Run:
 
     @property
     def _durable(self) -> bool:
-        return self.stage.server is None or self.settings.appendfsync == "always"
+        return self.stage.server is None or self.settings.durability == "always"
 
     def _terms(self) -> Terms:
         queue = self.stage.queue

@@ -25,7 +25,7 @@ class VerifySettings(Settings):
     namespace: str = Field(
         "delayq", description="First part of the name of a namespace that is made for the run"
     )
-    seconds: float = Field(30, ge=1, le=86_400, description="How long things are broken, s")
+    seconds: float = Field(30.0, ge=1, le=86_400, description="How long things are broken, s")
     seed: int | None = Field(None, ge=0, description="Seed of everything that is random; none: any")
     faults: str = Field(
         "", description=f"Which, parted by commas: {', '.join(FAMILIES)}; empty: all that may be"
@@ -33,11 +33,13 @@ class VerifySettings(Settings):
     ordering: Ordering = Field("key", description="Ordering of the queue")
     consumers: int = Field(3, ge=1, le=16, description="Processes that handle and promote")
     producers: int = Field(2, ge=1, le=16, description="Processes that publish")
-    rate: int = Field(400, ge=1, le=20_000, description="Messages published per second, together")
+    per_second: int = Field(
+        400, ge=1, le=20_000, description="Messages published per second, together"
+    )
     fault_ms: int = Field(1_000, ge=100, le=60_000, description="Time between faults, mean, ms")
     lease_ttl_ms: int = Field(1_000, ge=300, le=60_000, description="Life of a lease, ms")
-    appendfsync: Literal["always", "everysec", "none"] = Field(
-        "always", description="How its own server keeps messages; none: in memory alone"
+    durability: Literal["always", "everysec", "none"] = Field(
+        "always", description="When its own server flushes to disk; none: it keeps nothing on disk"
     )
     program: Path | None = Field(
         None, description="Program of its own server; none: the embedded one"

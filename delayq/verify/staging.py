@@ -61,7 +61,7 @@ async def staged(
     async with AsyncExitStack() as opened:
         server, url = None, settings.redis_url
         if url is None:
-            server = OwnServer(folder / "server", settings.appendfsync, settings.program)
+            server = OwnServer(folder / "server", settings.durability, settings.program)
             opened.push_async_callback(server.close)
             await server.start()
             url = server.url
@@ -106,6 +106,6 @@ def _part(settings: VerifySettings, seed: int, url: str, folder: Path, patch: Pa
         ordering=settings.ordering,
         on_failure=policy if ordered else "block",
         lease_ttl_ms=settings.lease_ttl_ms,
-        rate=settings.rate / settings.producers,
+        rate=settings.per_second / settings.producers,
         patch=patch,
     )
