@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 
@@ -132,6 +132,9 @@ class Play:
         return list(dict.fromkeys(number for k, number in self.succeeded if k == key))
 
 
+P = TypeVar("P", bound=Play)
+
+
 async def resume(client: Client, k: LaneKeys = KEYS, *, skip: bool = False) -> str:
     """Have a halted lane go on."""
     keys = [k.halted, k.stream, k.dead, k.parked, k.vacancy]
@@ -157,8 +160,23 @@ async def playing(
     resuming: bool = False,
     **options: Any,
 ) -> AsyncIterator[Play]:
+    async with put_on(Play, server, client, queue, plan, resuming=resuming, **options) as play:
+        yield play
+
+
+@asynccontextmanager
+async def put_on(
+    kind: type[P],
+    server: Server,
+    client: Client,
+    queue: Queue,
+    plan: Mapping[int, Sequence[str]] | None = None,
+    *,
+    resuming: bool = False,
+    **options: Any,
+) -> AsyncIterator[P]:
     async with troupe(server, queue) as t:
-        play = Play(t, client, options, {n: list(todo) for n, todo in (plan or {}).items()})
+        play = kind(t, client, options, {n: list(todo) for n, todo in (plan or {}).items()})
         t.poller()
         await play.start()
         async with anyio.create_task_group() as directing:

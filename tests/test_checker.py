@@ -292,6 +292,17 @@ def _went_on_before_all_was_reclaimed(s: Story) -> None:
     s.fetch("b")
 
 
+def _taken_from_another_without_a_reclaim(s: Story) -> None:
+    s.fetch("a")
+    s.acquire("c2", dead=True)
+    s.fetch("a")
+
+
+def _a_lease_deleted_that_nobody_held(s: Story) -> None:
+    s.release()
+    s.acquire("c2", dead=True)
+
+
 def _skipped(s: Story) -> None:
     s.fetch("b")
 
@@ -422,6 +433,8 @@ PLANTED: list[tuple[str, str, Callable[[Story], None]]] = [
     ("I4", "b was acknowledged before a", _acknowledged_in_another_order),
     ("I4", "b was acknowledged before a", _acknowledged_in_another_order_across_a_failover),
     ("I4", "went on to b while messages are pending for c1@", _went_on_before_all_was_reclaimed),
+    ("I1", "while it was pending for c1@", _taken_from_another_without_a_reclaim),
+    ("audit", "deleted a lease that nobody held", _a_lease_deleted_that_nobody_held),
     ("audit", "is not the next that is unread", _skipped),
     ("I5", "ack under epoch", _acknowledged_by_a_zombie),
     ("I5", "fetch under epoch", _fetched_by_a_zombie),

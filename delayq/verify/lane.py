@@ -121,7 +121,10 @@ class Lane:
         for entry in write.reply:
             if entry != next(iter(self.unread), None):
                 self._odd(f"XREADGROUP: {entry} is not the next that is unread")
-            fields = self.stream.setdefault(entry, Fields(entry))
+            if entry not in self.stream:
+                self.stream[entry] = Fields(entry)
+                self._added(Change("added", "stream", entry, self.stream[entry]))
+            fields = self.stream[entry]
             self._touch(fields.id)
             self.unread.pop(entry, None)
             self._own(entry, Owned(words[3], 1), Change("delivered", "stream", entry, fields))

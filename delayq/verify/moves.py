@@ -5,6 +5,7 @@ Proved, for each call of a script, from what it wrote:
 - I1: a message is in exactly one place before and after, in at least one at every moment between,
   and goes only where this script may send it; its body and its key stay what they are, and its
   deliveries are counted by one at a time and forgotten by nobody.
+- A message that is pending for one consumer is delivered to another only after it was reclaimed.
 - I2: it is neither made ready nor delivered before it is due, by the server's clock.
 - I6: what is acknowledged leaves Redis; the schedule has a body for each message, and no other.
 - Dead letters are made for a reason that the queue's policy knows.
@@ -65,12 +66,15 @@ class Moves:
         self._lane = lane
         self._declared = declared
         self._foreign: set[str] = set()
+        self._strangers: set[str] = set()
+        """Consumers that are none of ours."""
         self._orphans = 0
 
     def judge(self, call: Audited, step: Step) -> Iterator[Finding]:
         """Judge one call."""
         if call.script == FOREIGN:
             self._foreign |= step.before.keys()
+            self._strangers |= {c.owned.consumer for c in step.changes if c.owned}
             self._orphans = self._count_orphans()
             return
         now_ms = call.now_us // 1000
@@ -81,6 +85,7 @@ class Moves:
             if change.fields.id not in self._foreign:
                 yield from self._early(change, now_ms)
                 yield from self._counted(call, change)
+                yield from self._owned(call, change)
         yield from self._kept(call, step)
         yield from self._orphaned()
         self._foreign -= {i for i in step.before if step.after[i] == "absent"}
@@ -121,6 +126,15 @@ class Moves:
             said = f"{call.script} took the deliveries of {change.fields.id}"
             counts = f"from {before.deliveries} to {now.deliveries}"
             yield Finding("I1", f"{said} {counts}", (change.fields.id,))
+
+    def _owned(self, call: Audited, change: Change) -> Iterator[Finding]:
+        now, before = change.owned, change.before
+        if now is None or before is None or before.consumer in self._strangers:
+            return
+        if change.what == "delivered" and now.consumer != before.consumer:
+            said = f"{change.fields.id} was delivered to {now.consumer} by {call.script}"
+            mine = f"while it was pending for {before.consumer}, and not reclaimed"
+            yield Finding("I1", f"{said} {mine}", (change.fields.id,))
 
     def _kept(self, call: Audited, step: Step) -> Iterator[Finding]:
         """Judge what a message that moved takes along."""

@@ -61,6 +61,8 @@ class Terms:
         for change in step.leases:
             match change.what:
                 case "ended":
+                    if change.key not in self._held:
+                        yield Finding("audit", f"{call.script} deleted a lease that nobody held")
                     self._end(change.key, "released" if call.script == "release" else "taken over")
                 case "extended" if held := self._held.get(change.key):
                     held.ends_us = call.now_us + change.ttl_ms * 1000
