@@ -270,12 +270,12 @@ async def test_an_audit_is_read_on_from_where_it_was_read_before(
 async def test_whoever_is_around_a_call_sees_its_name_and_its_answer(
     monkeypatch: pytest.MonkeyPatch, queue: Queue
 ) -> None:
-    seen: list[tuple[str, int]] = []
+    seen: list[tuple[str, object]] = []
 
     async def around(name: str, call: Callable[[], Awaitable[Any]]) -> Any:
-        seen.append((name, 0))
+        seen.append((name, None))
         answer = await call()
-        seen.append((name, len(answer)))
+        seen.append((name, type(answer)))
         return answer
 
     monkeypatch.setattr(scripts._Seams, "around", None)
@@ -283,4 +283,4 @@ async def test_whoever_is_around_a_call_sees_its_name_and_its_answer(
     await queue.publish(1)
     scripts.interpose(None)
     await queue.publish(2)
-    assert seen == [("publish", 0), ("publish", 3)]
+    assert seen == [("publish", None), ("publish", list)]

@@ -131,6 +131,20 @@ def _handled_again_and_the_fault_was_another_s(s: Story) -> None:
     s.handle("c2", "a")
 
 
+def _handled_again_and_the_fault_ends_no_lease(s: Story) -> None:
+    s.fault("server other")
+    s.fault("stop", "c1")
+    over(s)
+    s.handle("c2", "a")
+
+
+def _two_at_once_and_a_fault_that_stalls_nobody(s: Story) -> None:
+    s.begins("c1", "b")
+    s.fault("server start")
+    over(s)
+    s.handle("c2", "a")
+
+
 def _handled_again_as_the_same_delivery(s: Story) -> None:
     s.fault("kill", "c1")
     over(s)
@@ -193,6 +207,8 @@ PLANTED: list[tuple[str, str, Callable[[Story], None]]] = [
     ("I3", "gave its lease back", _handled_again_after_a_graceful_stop),
     ("I3", "no fault tells why c1@", _handled_again_and_no_fault),
     ("I3", "no fault tells why c1@", _handled_again_and_the_fault_was_another_s),
+    ("I3", "no fault tells why c1@", _handled_again_and_the_fault_ends_no_lease),
+    ("I3", "c1 handled a message under epoch", _two_at_once_and_a_fault_that_stalls_nobody),
     ("I3", "a was handled twice as delivery 1", _handled_again_as_the_same_delivery),
     ("I3", "3 messages of epoch", _more_handled_again_than_was_in_flight),
     ("I3", "c1 handled a message under epoch", _two_at_once_and_no_stall),
@@ -210,7 +226,17 @@ def test_an_anomaly_is_found(invariant: str, said: str, plant: Callable[[Story],
     assert any(said in v.sentence for v in violations if v.invariant == invariant), violations
 
 
-@pytest.mark.parametrize("kind", ["kill", "freeze", "stall", "server kill", "server stall"])
+def test_a_refusal_holds_for_its_attempt_alone() -> None:
+    s = a_run()
+    for again in (s.refused, s.asked):
+        s.asked("e")
+        s.refused("e")
+        again("e")
+    s.publish("e")
+    assert not s.judged(drained=False).violations
+
+
+@pytest.mark.parametrize("kind", ["kill", "freeze", "stall", "cut", "server kill", "server stall"])
 def test_a_fault_allows_as_many_repeats_as_were_in_flight(kind: str) -> None:
     s = a_run()
     s.fault(kind, "c1")

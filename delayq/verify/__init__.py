@@ -5,6 +5,7 @@
     faults ── Log ──▶ one file ─────────────────────────┤
     what is left in Redis ── a scan ────────────────────┘
 
-`history` has the values that are recorded, `log` writes and reads the files, `audit` makes the
-scripts record what they do, and `checker` judges: it does no I/O and asks no clock.
+`history` has the values that are recorded, and the verdict. `audit`, `log` and `scan` record. The
+rest judges, does no I/O and asks no clock; `checker` draws how its parts hang together, and each of
+them tells what it proves, and what it assumes.
 """

@@ -1,6 +1,6 @@
 """The checker: takes a history, and tells whether the invariants held.
 
-    audit ──▶ Lane, a model ──▶ Moves · Order · Acks · Terms      pass 1, a call at a time
+    audit ──▶ Lane, a model ──▶ Moves · Order · Acks · Leases     pass 1, a call at a time
                   │  └───────▶ Fates, what became of each message
     logs ─────────┼──────────▶ Processes · Repeats                pass 2, an event at a time
     keys left ────┴──────────▶ Remains                            pass 3, a key at a time
@@ -28,13 +28,13 @@ from delayq.verify.history import (
     Violation,
 )
 from delayq.verify.lane import Lane
+from delayq.verify.leases import Leases
 from delayq.verify.moves import Moves
 from delayq.verify.order import Order
 from delayq.verify.processes import Processes
 from delayq.verify.remains import Remains
 from delayq.verify.repeats import Repeats
 from delayq.verify.step import Finding
-from delayq.verify.terms import Terms as Leases
 
 COUNTS = (
     *("published", "unsure", "publish_refused", "duplicates_refused", "accepted", "promoted"),

@@ -49,7 +49,7 @@ EDGES: dict[str, Edges] = {
 """From where to where each script may move a message."""
 
 COUNTED = {
-    "fetch": {0, 1},  # 0: the same call again, after a lost reply
+    "fetch": {0, 1},  # 0: the same call again, after a lost reply; or it is held back
     "redeliver": {0, 1},
     "give_back": {-1},
     "reclaim": {0},
@@ -84,8 +84,8 @@ class Moves:
         for change in step.changes:
             if change.fields.id not in self._foreign:
                 yield from self._early(change, now_ms)
-                yield from self._counted(call, change)
                 yield from self._owned(call, change)
+        yield from self._counted(call, step)
         yield from self._kept(call, step)
         yield from self._orphaned()
         self._foreign -= {i for i in step.before if step.after[i] == "absent"}
@@ -116,16 +116,18 @@ class Moves:
             did = "made ready" if change.what == "added" else "delivered"
             yield Finding("I2", f"{message_id} was {did} {due_ms - now_ms} ms early", (message_id,))
 
-    def _counted(self, call: Audited, change: Change) -> Iterator[Finding]:
-        now, before = change.owned, change.before
-        if now is None or before is None:
-            return
-        by = now.deliveries - before.deliveries
-        reset = call.script == "resume" and now.deliveries == 0
-        if by not in COUNTED.get(call.script, {0}) and not reset:
-            said = f"{call.script} took the deliveries of {change.fields.id}"
-            counts = f"from {before.deliveries} to {now.deliveries}"
-            yield Finding("I1", f"{said} {counts}", (change.fields.id,))
+    def _counted(self, call: Audited, step: Step) -> Iterator[Finding]:
+        first = {c.at: c for c in reversed(step.changes) if c.owned}
+        last = {c.at: c.owned for c in step.changes if c.owned}
+        for entry, now in last.items():
+            before, message_id = first[entry].before, first[entry].fields.id
+            by = now.deliveries - (before.deliveries if before else 0)
+            reset = call.script == "resume" and now.deliveries == 0
+            if message_id in self._foreign or reset or by in COUNTED.get(call.script, {0}):
+                continue
+            said = f"{call.script} took the deliveries of {message_id}"
+            counts = f"from {before.deliveries if before else 0} to {now.deliveries}"
+            yield Finding("I1", f"{said} {counts}", (message_id,))
 
     def _owned(self, call: Audited, change: Change) -> Iterator[Finding]:
         now, before = change.owned, change.before

@@ -46,6 +46,9 @@ class Processes:
         self._server_died = False
         self._asked: dict[tuple[str, str, str], Publishing] = {}
         self._published: dict[tuple[str, str], Published] = {}
+        self._refused: dict[tuple[str, str], PublishFailed] = {}
+        self._maybe: set[tuple[str, str]] = set()
+        """Messages that were accepted, or may have been."""
         self._first_of: dict[tuple[str, str], str] = {}
         """For each queue and dedup id, the message that was accepted."""
         self._consumers: dict[tuple[str, int], str] = {}
@@ -60,7 +63,7 @@ class Processes:
             case Published():
                 yield from self._receipt(event)
             case PublishFailed():
-                yield from self._refusal(event)
+                self._refusal(event)
             case Handling():
                 yield from self._begins(event)
             case Handled():
@@ -71,6 +74,7 @@ class Processes:
 
     def judge(self) -> Iterator[Finding]:
         """Judge what can be judged only at the end."""
+        yield from self._refused_and_there()
         for (queue, message_id), receipt in self._published.items():
             fate = self._fate(queue, message_id)
             if fate is None or fate.end == "lost":
@@ -106,6 +110,7 @@ class Processes:
         asked = self._asked.pop((event.process, event.queue, event.id), None)
         self.counts["duplicates_refused" if event.duplicate else "published"] += 1
         self._published[event.queue, event.receipt_id] = event
+        self._maybe.add((event.queue, event.id))
         fate = self._fate(event.queue, event.receipt_id)
         if asked and asked.dedup_id is not None:
             first = self._first_of.setdefault((event.queue, asked.dedup_id), event.receipt_id)
@@ -128,12 +133,21 @@ class Processes:
                 said = f"{event.id} is due {fate.due_ms - wanted_ms} ms after the time asked for"
                 yield Finding("I2", said, *shows)
 
-    def _refusal(self, event: PublishFailed) -> Iterator[Finding]:
+    def _refusal(self, event: PublishFailed) -> None:
         self._asked.pop((event.process, event.queue, event.id), None)
         self.counts["unsure" if event.written is None else "publish_refused"] += 1
-        if event.written is False and self._fate(event.queue, event.id):
-            said = f"{event.id} was refused, and is there"
-            yield Finding("I1", said, (event.id,), (told(event),))
+        if event.written is False:
+            self._refused[event.queue, event.id] = event
+        else:
+            self._maybe.add((event.queue, event.id))
+
+    def _refused_and_there(self) -> Iterator[Finding]:
+        """Judge messages of which every attempt was refused."""
+        maybe = self._maybe | {(queue, message_id) for _, queue, message_id in self._asked}
+        for (queue, message_id), event in self._refused.items():
+            if (queue, message_id) not in maybe and self._fate(queue, message_id):
+                said = f"{message_id} was refused, and is there"
+                yield Finding("I1", said, (message_id,), (told(event),))
 
     # -- handling --
 

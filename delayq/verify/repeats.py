@@ -27,8 +27,8 @@ from delayq.verify.step import Finding
 
 BEFORE_NS = 1_000_000_000
 """How long before the first handling of a term a fault may be that ends it."""
-_STALLS = {"freeze", "stall"}
-_ENDS = _STALLS | {"kill", "cut", "lost"}
+_STALLS = {"freeze", "stall", "server stall"}
+_ENDS = _STALLS | {"kill", "cut", "lost", "server kill", "server start", "foreign"}
 
 
 @dataclass(slots=True)
@@ -160,10 +160,7 @@ class Repeats:
 
     def _faulty(self, older: Recorded, until: Recorded, kinds: set[str]) -> bool:
         """Tell whether a fault of these kinds befell a process, or the server, in its term."""
-        return any(
-            fault.kind in kinds or fault.kind.startswith("server")
-            for fault in self._between(older, until)
-        )
+        return any(fault.kind in kinds for fault in self._between(older, until))
 
     def _between(self, older: Recorded, until: Recorded) -> Iterator[Fault]:
         since_ns = older.at_ns

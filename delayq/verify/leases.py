@@ -43,7 +43,7 @@ class Held:
         return self.ends_us is not None and now_us > self.ends_us + SLACK_US
 
 
-class Terms:
+class Leases:
     """Judges the leases of one lane."""
 
     def __init__(self, prefix: str) -> None:
