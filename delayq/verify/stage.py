@@ -60,7 +60,7 @@ class Stage:
     """How often each fault was done."""
     crashes: list[str] = field(default_factory=list)
     """Roles and processes that ended by an error of their own."""
-    _told: list[tuple[Player, Said]] = field(default_factory=list)
+    told: list[tuple[Player, Said]] = field(default_factory=list)
     _more: anyio.Event = field(default_factory=anyio.Event)
 
     def note(self, kind: FaultKind, target: str = "", ms: int = 0, note: str = "") -> None:
@@ -70,7 +70,7 @@ class Stage:
     @property
     def end(self) -> int:
         """The place after the last of what was told."""
-        return len(self._told)
+        return len(self.told)
 
     def is_active(self, player: Player) -> bool:
         """Tell whether a player is an active consumer."""
@@ -80,14 +80,14 @@ class Stage:
         """Wait for a process to tell something, and return it."""
         while True:
             more = self._more
-            for teller, said in self._told[after:]:
+            for teller, said in self.told[after:]:
                 if player in (None, teller) and wanted.items() <= said.items():
                     return said
             await more.wait()
 
     def heard(self, player: Player, said: Said) -> None:
         """Hear what a process tells of itself."""
-        self._told.append((player, said))
+        self.told.append((player, said))
         self._more.set()
         self._more = anyio.Event()
         match said.get("event"):
