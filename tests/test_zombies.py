@@ -32,9 +32,9 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
         lives.cancel_scope.cancel()
 
 
-async def zombie(stage: Stage, point: str) -> tuple[Player, list[Audited]]:
-    """Freeze the active one at a point, wake it long after; return it, and all that was done."""
-    await stage.told_of(after=0, event="TookOver")
+async def zombie(stage: Stage, point: str) -> tuple[Player, int, list[Audited]]:
+    """Freeze the active one at a point, wake it long after; return it, its epoch, all from then."""
+    first = await stage.told_of(after=0, event="TookOver")
     await stage.told_of(after=0, event="StoodBy")
     [player] = [p for p in stage.players if stage.is_active(p)]
     place = stage.end
@@ -55,7 +55,9 @@ async def zombie(stage: Stage, point: str) -> tuple[Player, list[Audited]]:
     player.proxy.heal()
     await stage.told_of(player, after=place, event="LeaseEnded")
     await stage.told_of(player, after=place, event="StoodBy")
-    return player, await _audited(stage)
+    calls = await _audited(stage)
+    at = next(at for at, call in enumerate(calls) if call.epoch == took["epoch"])
+    return player, first["epoch"], calls[at:]
 
 
 @pytest.mark.parametrize(
@@ -64,14 +66,12 @@ async def zombie(stage: Stage, point: str) -> tuple[Player, list[Audited]]:
 async def test_a_zombie_changes_nothing_and_tells_that_its_lease_ended(
     stage: Stage, point: str
 ) -> None:
-    player, calls = await zombie(stage, point)
-    first, second = sorted({call.epoch for call in calls if call.epoch is not None})[:2]
-    at = next(at for at, call in enumerate(calls) if call.epoch == second)
-    old = [call for call in calls[at:] if call.epoch == first]
+    player, epoch, calls = await zombie(stage, point)
+    old = [call for call in calls if call.epoch == epoch]
     assert not [call for call in old if call.writes]
     assert all((call.refusal or "").startswith("LEASELOST") for call in old)
     ended = [s["epoch"] for p, s in stage.told if p is player and s.get("event") == "LeaseEnded"]
-    assert ended == [first]
+    assert ended == [epoch]
     if point == "on its way":
         assert "fetch" in [call.script for call in old], "it was sent in time, and came late"
     assert (await stage.queue.stats()).pending == 0
