@@ -1,6 +1,7 @@
 """A holder that is frozen long past its lease, and woken: none of its calls changes anything."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 
 import anyio
@@ -38,15 +39,17 @@ async def zombie(stage: Stage, point: str) -> tuple[Player, int, list[Audited]]:
     await stage.told_of(after=0, event="StoodBy")
     [player] = [p for p in stage.players if stage.is_active(p)]
     place = stage.end
-    if point == "on its way":
-        player.proxy.hold("requests")
-        await stage.queue.publish_many([{"do": "pass"}] * 3)
-    elif point == "waiting":
+    if point == "waiting":
         player.signal(SIGSTOP)
     else:
-        await player.tell(do="at", point=point, nth=1, act="freeze")
+        there = "before fetch" if point == "on its way" else point
+        await player.tell(do="at", point=there, nth=1, act="freeze")
         await stage.queue.publish_many([{"do": "pass"}] * 3)
         await stage.told_of(player, after=place, act="freeze")
+    if point == "on its way":
+        await stopped(player)
+        player.proxy.hold("requests")
+        player.signal(SIGCONT)
     took = await stage.told_of(after=place, event="TookOver")
     await stage.queue.publish_many([{"do": "pass"}] * 3)
     while _count(await _audited(stage), "renew", took["epoch"]) < RENEWALS:
@@ -75,6 +78,14 @@ async def test_a_zombie_changes_nothing_and_tells_that_its_lease_ended(
     if point == "on its way":
         assert "fetch" in [call.script for call in old], "it was sent in time, and came late"
     assert (await stage.queue.stats()).pending == 0
+
+
+async def stopped(player: Player) -> None:
+    """Wait until the process stands still."""
+    assert player.process
+    stat = Path(f"/proc/{player.process.pid}/stat")
+    while stat.read_text().rpartition(")")[2].split()[0] != "T":  # noqa: ASYNC240 - it is memory
+        await anyio.lowlevel.checkpoint()
 
 
 def _count(calls: list[Audited], script: str, epoch: int) -> int:
