@@ -109,7 +109,7 @@ def _bar(lease: Lease, left: float, right: float, top: float) -> str:
     width = max(1.0, right - left)
     return (
         f"<rect x='{left:.1f}' y='{top + 3}' width='{width:.1f}' height='{ROW - 7}' rx='2' "
-        f"fill='{_ENDS[lease.ended]}' fill-opacity='.8'><title>{title}</title></rect>"
+        f"style='fill:{_ENDS[lease.ended]};fill-opacity:.8'><title>{title}</title></rect>"
     )
 
 
