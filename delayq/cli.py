@@ -60,6 +60,9 @@ from delayq.settings import (
     said,
 )
 from delayq.supervisor import LAST_RESORT_S, leave, signalled
+from delayq.verify.page import page
+from delayq.verify.run import run as verify
+from delayq.verify.settings import VerifySettings
 
 OK, NOT_OK, USAGE, SERVER = 0, 1, 2, 3
 _USAGE_ERRORS = (InvalidCursor, InvalidFolder, InvalidMessage, InvalidName, InvalidSettings)
@@ -103,6 +106,16 @@ async def run_bench(settings: BenchSettings) -> int:
     return OK
 
 
+async def run_verify(settings: VerifySettings) -> int:
+    """Break things, and check what happened."""
+    outcome = await verify(settings)
+    if settings.report is not None:
+        settings.report.mkdir(parents=True, exist_ok=True)
+        (settings.report / "report.html").write_text(page(outcome), "utf-8")
+    print(outcome.as_json() if settings.json_verdict else outcome.as_text(), flush=True)
+    return OK if outcome.ok else NOT_OK
+
+
 async def _run_app(settings: RunSettings) -> int:
     await run_app(settings)
     return OK
@@ -134,6 +147,7 @@ COMMANDS = (
     Command(("run-demo", "delay"), DelaySettings, run_delay),
     Command(("run-demo", "failover"), FailoverSettings, run_failover),
     Command(("server",), ServerSettings, run_server),
+    Command(("verify",), VerifySettings, run_verify),
     Command(("publish",), operators.PublishSettings, _answering(_publish)),
     Command(("stats",), operators.StatsSettings, _answering(run_stats)),
     Command(("list",), operators.ListSettings, _answering(run_list)),

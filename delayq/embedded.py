@@ -39,16 +39,19 @@ kill -9 "$reader" 2>/dev/null
 
 
 @asynccontextmanager
-async def embedded(folder: Path | None = None, options: Sequence[str] = ()) -> AsyncIterator[str]:
+async def embedded(
+    folder: Path | None = None, options: Sequence[str] = (), program: str | None = None
+) -> AsyncIterator[str]:
     """Run a private server, and yield its URL.
 
     :param folder: where to keep messages; None keeps them in memory alone
     :param options: further options of the server, such as `--appendfsync always`
+    :param program: the server's; None is the one that `find_program` finds
     :raises ServerMissing: if there is no server program
     :raises InvalidFolder: if the folder cannot be used, or is used by another server
     :raises ServerUnreachable: if the server does not start; the reason is in its log
     """
-    program = find_program()
+    program = program or find_program()
     if folder is None:
         home = Path(tempfile.mkdtemp(prefix="delayq-"))
         guard = _start(program, home, options, lock=None)

@@ -1,0 +1,85 @@
+"""What a run measured: failovers by cause, lateness, which fault was when. It judges nothing."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from delayq.verify.history import Fault, Handling, Published, Recorded
+
+BOUNDS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
+"""Upper bounds of the classes of a histogram; the last class has none."""
+_CAUSES = {"kill": "kill", "stop": "stop", "freeze": "freeze", "stall": "block", "cut": "network"}
+
+
+@dataclass
+class Histogram:
+    """How often what took how long."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_MS) + 1))
+
+    def add(self, ms: float) -> None:
+        """Count a value."""
+        self.counts[sum(ms >= bound for bound in BOUNDS_MS)] += 1
+
+
+@dataclass
+class Figures:
+    """Reads the logs of a run, in the order of time.
+
+    :param server_ms: the server's time less CLOCK_MONOTONIC
+    :param ordered: whether one consumer follows another; those that compete do not
+    """
+
+    server_ms: float
+    ordered: bool
+    began_ns: int = 0
+    ended_ns: int = 0
+    lateness: Histogram = field(default_factory=Histogram)
+    """From its due time to the first handling of a message, ms."""
+    failovers: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """By cause: from the fault to the first message that the next holder handled, ms."""
+    faults: list[Fault] = field(default_factory=list)
+    seen: Counter[str] = field(default_factory=Counter)
+    """Events by kind."""
+    _holder: str = ""
+    _epoch: int = 0
+    _blamed: tuple[str, int] | None = None
+
+    def recorded(self, event: Recorded) -> None:
+        """Take the next event."""
+        self.began_ns = self.began_ns or event.at_ns
+        self.ended_ns = event.at_ns
+        self.seen[type(event).__name__] += 1
+        match event:
+            case Fault():
+                self.faults.append(event)
+                self._blame(event)
+            case Handling():
+                self._handling(event)
+            case Published(duplicate=True):
+                self.seen["duplicates"] += 1
+
+    def at_s(self, server_us: int) -> float:
+        """Turn the server's time into seconds since the run began."""
+        return (server_us / 1000 - self.server_ms) / 1000 - self.began_ns / 1e9
+
+    def _blame(self, fault: Fault) -> None:
+        if fault.target == self._holder and fault.kind in _CAUSES:
+            self._blamed = _CAUSES[fault.kind], fault.at_ns
+        elif fault.kind in ("server kill", "server stall"):
+            self._blamed = "server", fault.at_ns
+
+    def _handling(self, event: Handling) -> None:
+        if event.deliveries == 1 and event.due_ms:
+            self.lateness.add(event.at_ns / 1e6 + self.server_ms - event.due_ms)
+        if event.epoch > self._epoch:
+            if self.ordered and self._blamed and self._holder != event.process:
+                cause, since_ns = self._blamed
+                self.failovers[cause].append((event.at_ns - since_ns) / 1e6)
+            self._holder, self._epoch, self._blamed = event.process, event.epoch, None
+
+
+def quantile(values: Sequence[float], part: float) -> float:
+    """Return the value that `part` of `values` do not exceed, by the nearest rank."""
+    rank = max(0, -(-len(values) * part // 1) - 1)
+    return round(sorted(values)[int(rank)], 1)

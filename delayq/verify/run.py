@@ -1,0 +1,217 @@
+"""A run: processes are started, things are broken, all is mended and handled, and then judged."""
+
+import random
+import secrets
+import tempfile
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from delayq import logs
+from delayq.clock import mono_s, real_ms
+from delayq.connection import clock_offset_ms, outlast
+from delayq.errors import ServerError
+from delayq.supervisor import signalled
+from delayq.verify import audit
+from delayq.verify.checker import Checker
+from delayq.verify.drain import drained, promote_what_is_far
+from delayq.verify.faults import Breaking
+from delayq.verify.figures import Figures
+from delayq.verify.history import Declared, Terms
+from delayq.verify.log import merged
+from delayq.verify.outcome import Outcome
+from delayq.verify.part import BATCHES, MAX_DELIVERIES
+from delayq.verify.plan import Strike, strikes
+from delayq.verify.players import Player
+from delayq.verify.scan import scan
+from delayq.verify.settings import VerifySettings
+from delayq.verify.stage import Nobody, Stage, translated
+from delayq.verify.staging import Patch, chosen, staged
+
+SHOW_S = 2.0
+READ_S = 0.2
+BORN_AGAIN_S = 0.05
+
+
+class Run:
+    """One run, on a stage that is set."""
+
+    def __init__(self, settings: VerifySettings, seed: int, stage: Stage, folder: Path) -> None:
+        self.settings = settings
+        self.seed = seed
+        self.stage = stage
+        self.folder = folder
+        self.ending: set[str] = set()
+        """Kinds of players that are not started again."""
+        self.interrupted = False
+        self.took_s = 0.0
+        self.checker = Checker(self._terms())
+        self.left = 0
+        """Messages that were not handled in the end."""
+        self._read_to = "0-0"
+        self._began_s = mono_s()
+
+    async def play(self, breakings: dict[str, Breaking]) -> None:
+        """Break things for as long as was told, mend all, and wait until all is handled."""
+        async with anyio.create_task_group() as beside:
+            for player in self.stage.players:
+                beside.start_soon(self._keep, player)
+            beside.start_soon(self._resume)
+            beside.start_soon(self._show)
+            if self._durable:
+                beside.start_soon(self._read_on)
+            with anyio.move_on_after(self.settings.seconds) as playing:
+                beside.start_soon(self._obey_signals, playing, beside.cancel_scope)
+                await self._break(breakings)
+                await anyio.sleep_forever()
+            await self._drain()
+            self.took_s = mono_s() - self._began_s
+            beside.cancel_scope.cancel()
+        if self.interrupted and not self.took_s:
+            raise KeyboardInterrupt
+
+    async def judge(self) -> Outcome:
+        """Feed the checker with all that was recorded, and return what follows."""
+        await self._read()
+        offset_ms = await clock_offset_ms(self.stage.client)
+        logs_ = list(self.folder.glob("*.log"))
+        server_ms = offset_ms + real_ms() - mono_s() * 1000
+        figures = Figures(server_ms, self.stage.queue.ordered)
+        found = [key async for key in scan(self.stage.client, self.stage.queue.keys.namespace)]
+
+        def judge() -> None:
+            for event in merged(logs_):
+                self.checker.recorded(event)
+                figures.recorded(event)
+            for key in found:
+                self.checker.found(key)
+
+        await to_thread.run_sync(judge)
+        return Outcome(
+            self.settings,
+            self.seed,
+            self.took_s,
+            dict(self.stage.struck),
+            tuple(self.stage.crashes),
+            self.checker.verdict(),
+            figures,
+            interrupted=self.interrupted,
+            left=self.left,
+        )
+
+    async def _break(self, breakings: dict[str, Breaking]) -> None:
+        every_s = self.settings.fault_ms / 1000
+        plan = strikes(self.seed, self.settings.seconds, every_s, sorted(breakings))
+        async with anyio.create_task_group() as breaking:
+            for strike in plan:
+                await anyio.sleep(max(0, self._began_s + strike.at_s - mono_s()))
+                breaking.start_soon(self._strike, breakings[strike.fault], strike)
+
+    async def _strike(self, breaking: Breaking, strike: Strike) -> None:
+        try:
+            await breaking.act(self.stage, random.Random(strike.seed))  # noqa: S311 - no secret
+        except Nobody:
+            return
+        except ServerError as error:
+            logs.tell("a fault met another", fault=strike.fault, error=str(error))
+        self.stage.struck[strike.fault] += 1
+
+    async def _keep(self, player: Player) -> None:
+        """Start the player's processes, one after the other."""
+        while player.part.kind not in self.ending:
+            status = await player.live()
+            self.stage.ended(player, status)
+            await anyio.sleep(BORN_AGAIN_S)
+
+    async def _drain(self) -> None:
+        self.stage.mend()
+        self.ending.add("producer")
+        await self._end("producer")
+        await outlast(lambda: promote_what_is_far(self.stage.queue))
+        self.left = await drained(self.stage.queue, lambda: self.stage.count("handled"))
+        self.ending.add("consumer")
+        await self._end("consumer")
+
+    async def _end(self, kind: str) -> None:
+        for player in self.stage.players:
+            if player.part.kind == kind:
+                await self.stage.stop(player)
+
+    async def _resume(self) -> None:
+        """Be the operator who has a halted lane go on."""
+        while True:
+            await anyio.sleep(READ_S)
+            await outlast(lambda: self.stage.queue.resume(skip=True))
+
+    async def _read_on(self) -> None:
+        while True:
+            await anyio.sleep(READ_S)
+            await outlast(self._read)
+
+    async def _read(self) -> None:
+        """Feed the checker with what the audit has, and free it."""
+        keys = self.stage.queue.keys
+        with translated():
+            async for call in audit.read(self.stage.client, keys, self._read_to):
+                self.checker.audited(call)
+                self._read_to = call.at
+        await self.stage.command("XTRIM", keys.audit, "MINID", self._read_to)
+
+    async def _show(self) -> None:
+        while True:
+            await anyio.sleep(SHOW_S)
+            logs.tell(
+                "running",
+                at_s=round(mono_s() - self._began_s),
+                published=self.stage.count("published"),
+                handled=self.stage.count("handled"),
+                faults=self.stage.struck.total(),
+                active=",".join(sorted(self.stage.active)),
+            )
+
+    async def _obey_signals(self, playing: anyio.CancelScope, every: anyio.CancelScope) -> None:
+        """At the first signal break no more, and judge what happened; at the second, leave."""
+        await signalled()
+        self.interrupted = True
+        playing.cancel()
+        await signalled()
+        every.cancel()
+
+    @property
+    def _durable(self) -> bool:
+        return self.stage.server is None or self.settings.durability == "always"
+
+    def _terms(self) -> Terms:
+        queue = self.stage.queue
+        declared = Declared(
+            queue.name,
+            queue.ordering,
+            queue.on_failure,
+            max_deliveries=MAX_DELIVERIES,
+            in_flight=max(BATCHES),
+        )
+        return Terms(queue.keys.namespace, {queue.name: declared}, durable=self._durable)
+
+
+async def run(settings: VerifySettings, patch: Patch = None) -> Outcome:
+    """Run, and judge.
+
+    :param patch: see `Part.patch`
+    :raises UsageError: if a fault was asked for that cannot be done
+    :raises ServerError: if the server will not do
+    """
+    breakings = chosen(settings)
+    seed = secrets.randbelow(10**9) if settings.seed is None else settings.seed
+    audit.switch_on()
+    with tempfile.TemporaryDirectory(prefix="delayq-verify-") as name:
+        folder = Path(name)
+        async with staged(settings, seed, folder, patch) as stage:
+            playing = Run(settings, seed, stage, folder)
+            logs.tell("breaking things", seed=seed, namespace=stage.queue.keys.namespace)
+            try:
+                await playing.play(breakings)
+                return await playing.judge()
+            finally:
+                with anyio.move_on_after(5, shield=True):
+                    await stage.clean()

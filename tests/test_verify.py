@@ -1,0 +1,198 @@
+"""`python -m delayq verify` as a user runs it: what it shows, what it finds, what it leaves."""
+
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from delayq import Server
+from delayq.verify.faults import FAMILIES, possible
+from delayq.verify.plan import strikes
+from tests.conftest import Client
+from tests.processes import clean_environment, run, running, verdict
+from tests.servers import program
+
+QUICK = ("--seconds", "4", "--fault-ms", "400", "--per-second", "200", "--json")
+OWN = ("--program", program())
+
+
+def passes(*words: str, **variables: str) -> dict[str, Any]:
+    """Run it, and return what it found."""
+    said = run("verify", *QUICK, *words, **variables)
+    assert said.returncode == 0, said.stdout + said.stderr
+    found = verdict(said.stdout)
+    assert found["ok"]
+    assert found["counts"]["acked"] > 100
+    assert found["counts"]["lost"] == found["counts"]["violations"] == 0
+    return found
+
+
+@pytest.mark.parametrize("ordering", ["none", "strict", "key"])
+def test_a_short_run_of_every_ordering_holds_every_promise(ordering: str) -> None:
+    found = passes("--seed", "2", "--ordering", ordering, *OWN)
+    assert found["faults"] >= 4
+    assert found["terms"] >= 1
+    assert found["ordering"] == ordering
+    assert found["lateness_ms"]["p50"] > 0
+    assert not found["complaints"]
+
+
+@pytest.mark.parametrize("durability", ["always", "everysec"])
+def test_a_server_that_is_killed_forgets_nothing_that_it_wrote_to_its_file(durability: str) -> None:
+    words = ("--seed", "2", "--ordering", "strict", "--faults", "server")
+    found = passes(*words, "--durability", durability, *OWN)
+    assert found["faults_by_kind"]["kill server"] >= 2
+    assert found["counts"]["lost_with_server"] == 0
+
+
+def test_what_a_server_forgets_that_writes_to_no_file_is_counted() -> None:
+    words = ("--seed", "1", "--faults", "server", "--durability", "none", "--ordering", "none")
+    said = run("verify", *QUICK, *words, *OWN)
+    found = verdict(said.stdout)
+    assert (said.returncode, found["ok"]) == (0, True), said.stdout
+    assert found["counts"]["lost_with_server"] > 0
+
+
+BREAKS = {
+    "I1": (
+        "redis.call('ZADD', schedule, due, number .. id)",
+        "if tonumber(number, 16) % 20 > 0 then redis.call('ZADD', schedule, due, number .. id) end",
+    ),
+    "I2": ("'-inf', int(now), 'WITHSCORES'", "'-inf', int(now + 300), 'WITHSCORES'"),
+    "I5": ("if redis.call('HGET', lease, 'epoch') ~= epoch then", "if false then"),
+}
+
+
+@pytest.mark.parametrize("invariant", BREAKS)
+def test_a_broken_library_is_found_and_the_command_that_shows_it_again_is_told(
+    invariant: str,
+) -> None:
+    words = ["--seed", "2", "--ordering", "strict", "--faults", "freeze"]
+    quick = [word for word in QUICK if word != "--json"]
+    said = subprocess.run(
+        [sys.executable, "-m", "tests.breaking", *BREAKS[invariant], *quick, *words, *OWN],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=clean_environment(),
+    )
+    assert said.returncode == 1, said.stdout + said.stderr
+    assert re.search(rf"^VIOLATED  {invariant}: \S+", said.stdout, re.M), said.stdout
+    [again] = re.findall(r"^again: (.*)", said.stdout, re.M)
+    assert shlex.split(again)[:4] == ["python", "-m", "delayq", "verify"]
+    assert {*words, *quick} <= {*shlex.split(again)}
+    assert said.stdout.endswith("verdict: NOT OK\n")
+
+
+async def test_on_a_users_server_only_what_is_harmless_is_done_and_nothing_is_left(
+    server: Server, client: Client
+) -> None:
+    await client.set("theirs", "1")
+    started = (await client.info("server"))["process_id"]
+    found = passes("--seed", "2", "--ordering", "none", DELAYQ_REDIS_URL=server.url)
+    assert set(found["faults_by_kind"]) <= set(possible(FAMILIES, {""}))
+    assert await client.keys("*") == ["theirs"]
+    assert (await client.info("server"))["process_id"] == started
+
+
+async def test_it_runs_over_tcp_too(client: Client) -> None:
+    await client.config_set("port", "16399")
+    try:
+        url = "redis://127.0.0.1:16399/2"
+        words = ("--seed", "2", "--ordering", "none", "--faults", "network")
+        found = passes(*words, DELAYQ_REDIS_URL=url)
+        assert found["faults"] >= 4
+    finally:
+        await client.config_set("port", "0")
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """Give a folder of its own, whose path is short enough for a unix socket in it."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="dq-") as folder:
+        yield Path(folder)
+
+
+def test_an_interrupted_run_is_judged_and_leaves_no_process_and_no_file(short: Path) -> None:
+    words = ("--seconds", "600", "--seed", "2", "--ordering", "none", "--faults", "kill")
+    with running("verify", *words, "--json", *OWN, TMPDIR=str(short)) as command:
+        command.logged("running")
+        [folder] = short.glob("delayq-verify-*")
+        children = _children(command.process.pid)
+        assert len(children) >= 5
+        command.send(signal.SIGINT)
+        found = command.wait()
+    assert command.process.returncode == 0, found
+    assert found["interrupted"]
+    assert found["seconds"] < 60
+    assert not folder.exists()
+    assert not [pid for pid in children if _runs(pid)]
+
+
+def test_the_report_is_one_page_that_needs_nothing_else(tmp_path: Path) -> None:
+    words = ("--seed", "2", "--ordering", "strict", "--faults", "kill,stop")
+    found = passes(*words, "--report", str(tmp_path / "new"), *OWN)
+    page = (tmp_path / "new" / "report.html").read_text()
+    assert not re.search(r"(?:src|href)=|@import|url\(", page)
+    assert page.count("<rect") > found["terms"]
+    assert "every invariant held" in page
+    assert re.search(r">verify\.c\d<", page)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--faults", "kill,nonsense"), "--faults, DELAYQ_FAULTS: nonsense: no such fault; there"),
+        (("--seconds", "0"), "--seconds, DELAYQ_SECONDS: "),
+        (("--program", "/no/such"), "--program, DELAYQ_PROGRAM: no such file"),
+        (("--report", __file__), "--report, DELAYQ_REPORT: a folder is needed"),
+        (("--ordering", "fifo"), "--ordering, DELAYQ_ORDERING: "),
+        (("--redis-url", "unix:///s", "--faults", "server"), "--faults: server cannot be done"),
+        (("--redis-url", "unix:///s", "--faults", "memory"), "give --disruptive"),
+        (("--redis-url", "rediss://h", "--faults", "network"), "no proxy can stand before"),
+    ],
+)
+def test_what_is_wrong_with_its_settings_is_told(words: tuple[str, ...], said: str) -> None:
+    ended = run("verify", *words)
+    assert ended.returncode == 2
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_server_that_is_not_there_is_told() -> None:
+    ended = run("verify", "--redis-url", "unix:///no/such/socket")
+    assert ended.returncode == 3
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_seed_decides_which_fault_is_done_when() -> None:
+    def plan(seed: int) -> list[Any]:
+        return list(strikes(seed, 60, 0.5, ["a", "b", "c"]))
+
+    assert plan(7) == plan(7) != plan(8)
+    assert 80 < len(plan(7)) < 160
+    for at in range(0, 60, 3):
+        assert {strike.fault for strike in plan(7)[at : at + 3]} == {"a", "b", "c"}
+
+
+def _children(pid: int) -> set[int]:
+    said = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    found = {int(word) for word in said.split()}
+    return found | {grandchild for child in found for grandchild in _children(child)}
+
+
+def _runs(pid: int) -> bool:
+    """Tell whether a process runs: one that ended, and is not waited for, stands there too."""
+    try:
+        said = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return said.rpartition(")")[2].split()[0] != "Z"
