@@ -1,0 +1,111 @@
+"""What an adapter says and is told: `python -m tests.peers.speak ADAPTER COMMAND …`.
+
+    publish FIRST COUNT SECONDS       one after the other → {"published": N, "seconds": S}
+    bulk FIRST COUNT SECONDS          500 at a time → the same
+    schedule FIRST COUNT AT SPAN      due from AT (in ms) on, evenly over SPAN ms → the same
+    consume                           handle messages until killed
+
+Messages are numbered from FIRST; publishing ends after COUNT messages or SECONDS.
+"""
+
+import asyncio
+import importlib
+import json
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+BATCH = 500
+BODY_BYTES = 100
+Body = dict[str, Any]
+
+
+class Adapter(ABC):
+    """One peer, spoken to in its own environment. A peer that knows no asyncio just blocks."""
+
+    async def open(self) -> None:  # noqa: B027 - a peer that has nothing to open leaves it out
+        """Connect what publishing needs."""
+
+    @abstractmethod
+    async def publish(self, body: Body) -> None:
+        """Publish a message that is due now."""
+
+    async def publish_many(self, bodies: list[Body]) -> None:
+        """Publish messages as one."""
+        raise NotImplementedError
+
+    @abstractmethod
+    async def schedule(self, body: Body, due: datetime) -> None:
+        """Publish a message that is due later."""
+
+    @abstractmethod
+    def consume(self) -> None:
+        """Handle messages in this process, until it is killed."""
+
+
+def body(n: int, due_ms: int = 0) -> Body:
+    """Make a message whose JSON has 100 bytes."""
+    made = {"n": n, "due": due_ms, "pad": ""}
+    short_by = BODY_BYTES - len(json.dumps(made, separators=(",", ":")))
+    return made | {"pad": "x" * short_by}
+
+
+async def speak(adapter: Adapter, command: str, numbers: list[float]) -> None:
+    """Do what was asked, and print how long it took."""
+    first, count, third, span_ms = (*numbers, 0.0)[:4]
+    last = int(first + count)
+    bodies = [body(n) for n in range(int(first), last)]
+    await adapter.open()
+    start = time.perf_counter()
+    match command:
+        case "publish":
+            published = await _one_by_one(adapter, bodies, start + third)
+        case "bulk":
+            published = await _in_bulk(adapter, bodies, start + third)
+        case _:
+            published = await _spread(adapter, int(first), int(count), third, span_ms)
+    print(json.dumps({"published": published, "seconds": time.perf_counter() - start}), flush=True)
+
+
+async def _one_by_one(adapter: Adapter, bodies: list[Body], until: float) -> int:
+    for done, one in enumerate(bodies):
+        if time.perf_counter() > until:
+            return done
+        await adapter.publish(one)
+    return len(bodies)
+
+
+async def _in_bulk(adapter: Adapter, bodies: list[Body], until: float) -> int:
+    for done in range(0, len(bodies), BATCH):
+        if time.perf_counter() > until:
+            return done
+        await adapter.publish_many(bodies[done : done + BATCH])
+    return len(bodies)
+
+
+async def _spread(adapter: Adapter, first: int, count: int, at_ms: float, span_ms: float) -> int:
+    for n, due_ms in _dues(first, count, at_ms, span_ms):
+        await adapter.schedule(body(n, due_ms), datetime.fromtimestamp(due_ms / 1000, UTC))
+    return count
+
+
+def _dues(first: int, count: int, at_ms: float, span_ms: float) -> Iterator[tuple[int, int]]:
+    for i in range(count):
+        yield first + i, int(at_ms + i * span_ms / count)
+
+
+def main() -> None:
+    """Speak for the adapter that is named first."""
+    name, command, *numbers = sys.argv[1:]
+    adapter = importlib.import_module(f"tests.peers.adapters.{name}").ADAPTER
+    if command == "consume":
+        adapter.consume()
+    else:
+        asyncio.run(speak(adapter, command, [float(number) for number in numbers]))
+
+
+if __name__ == "__main__":
+    main()
