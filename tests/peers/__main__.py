@@ -17,7 +17,7 @@ import redis
 from anyio.from_thread import start_blocking_portal
 
 from delayq import embedded
-from tests.peers.course import PARTS, Bounds, Course
+from tests.peers.course import PARTS, Bounds, Course, Figures
 from tests.peers.peer import Peer, Stage, Unavailable, all_peers, install
 from tests.peers.table import Row, raw_drain, report
 
@@ -71,16 +71,19 @@ def server() -> Iterator[str]:
 def run(peer: Peer, url: str, given: argparse.Namespace, bounds: Bounds) -> Row:
     """Run one peer over the course; a peer that fails does not end the run."""
     begun = time.monotonic()
+    figures: Figures = {}
+    why_not = None
     try:
         command = install(peer, given.venvs)
         with tempfile.TemporaryDirectory(prefix="peers-") as folder:
             stage = Stage(command, url, Path(folder), given.venvs)
-            row = Row(peer, Course(peer, stage, bounds).run(given.parts))
+            for of_part in Course(peer, stage, bounds).run(given.parts):
+                figures |= of_part
     except Unavailable as reason:
-        row = Row(peer, why_not=str(reason))
+        why_not = str(reason)
     took_s = time.monotonic() - begun
-    print(f"{peer.title}: {row.why_not or 'done'} in {took_s:.0f} s", file=sys.stderr, flush=True)
-    return row
+    print(f"{peer.title}: {why_not or 'done'} in {took_s:.0f} s", file=sys.stderr, flush=True)
+    return Row(peer, figures, why_not)
 
 
 def about(url: str) -> dict[str, object]:

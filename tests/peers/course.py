@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ EVERY = 100
 """While thousands a second are drained, one message in so many is told of."""
 START_S = 20.0
 """How long a consumer process may take until it handles its first message."""
+GRACE_S = 10.0
+"""How long after the last due time messages are waited for."""
 EARLY_MS = -1.0
 """More than this before its due time is early: less is rounding."""
 PUBLISH, DRAIN, LATENESS, BURST, KILL = "publish", "drain", "lateness", "burst", "kill"
@@ -35,6 +37,8 @@ class Bounds:
     late: int = 200
     span_s: float = 5.0
     """Over which the `late` messages are due."""
+    lead_s: float = 2.0
+    """From scheduling to the first due time, beside what scheduling itself may take."""
     burst: int = 5_000
     burst_s: float = 20.0
     """How long after its due time a burst is waited for."""
@@ -52,29 +56,29 @@ class Course:
         self._rate = 1000.0
         """Messages published one by one in a second, as far as is known."""
 
-    def run(self, parts: Sequence[str] = PARTS) -> Figures:
-        """Run the parts asked for.
+    def run(self, parts: Sequence[str] = PARTS) -> Iterator[Figures]:
+        """Run the parts asked for, and yield the figures of each.
 
         :raises Unavailable: if the peer's adapter fails
         """
-        figures: Figures = {}
         self._server.flushall()
         if PUBLISH in parts or DRAIN in parts:
-            figures |= self._publish()
+            yield self._publish()
         if DRAIN in parts:
-            figures |= self._drain()
+            yield self._drain()
         if self._peer.name == "raw":
-            return figures
+            return
         self._server.flushall()
         if LATENESS in parts or BURST in parts:
             with self._stage.consuming() as (_, pipe):
                 self._warm(pipe)
-                figures |= self._late(pipe) if LATENESS in parts else {}
-                figures |= self._burst(pipe) if BURST in parts else {}
+                if LATENESS in parts:
+                    yield self._late(pipe)
+                if BURST in parts:
+                    yield self._burst(pipe)
         self._server.flushall()
         if KILL in parts:
-            figures |= self._kill()
-        return figures
+            yield self._kill()
 
     def _publish(self) -> Figures:
         """Publish half one by one, the rest in bulk; all of it is left to be drained."""
@@ -104,25 +108,20 @@ class Course:
 
     def _late(self, pipe: Pipe) -> Figures:
         bounds, before = self._bounds, len(pipe.handled)
-        at_ms = time.time() * 1000 + 2_000 + self._needs_s(bounds.late) * 1000
-        span_ms = bounds.span_s * 1000
-        self._stage.ask("schedule", 1, bounds.late, at_ms, span_ms, within_s=START_S)
-        left_s = (at_ms + span_ms) / 1000 - time.time() + 10.0
+        at_ms = self._schedule(bounds.late, bounds.span_s)
+        left_s = at_ms / 1000 + bounds.span_s - time.time() + GRACE_S
         pipe.until(lambda: len(pipe.handled) >= before + bounds.late, left_s)
         return lateness(pipe.handled[before:], bounds.late)
 
     def _burst(self, pipe: Pipe) -> Figures:
         bounds, before = self._bounds, len(pipe.handled)
-        at_ms = time.time() * 1000 + 2_000 + self._needs_s(bounds.burst) * 1000
-        asked = self._stage.ask("schedule", 1, bounds.burst, at_ms, 0, within_s=START_S)
+        at_ms = self._schedule(bounds.burst, 0.0)
         left_s = at_ms / 1000 - time.time()
-        if left_s < 0:
-            raise Unavailable(f"scheduling a burst took {asked['seconds']:.1f} s, too long")
         pipe.until(lambda: len(pipe.handled) >= before + bounds.burst, left_s + bounds.burst_s)
         handled = pipe.handled[before:]
         whole = len(handled) >= bounds.burst
         return {
-            "burst_ms": max(h.at_ms for h in handled) - int(at_ms) if whole else None,
+            "burst_ms": max(h.at_ms for h in handled) - at_ms if whole else None,
             "burst_handled": len(handled),
         }
 
@@ -172,9 +171,16 @@ class Course:
         if not pipe.until(lambda: bool(pipe.handled), START_S):
             raise Unavailable(f"nothing handled within {START_S} s: {self._stage.last_words()}")
 
-    def _needs_s(self, count: int) -> float:
-        """How long scheduling may take: half as fast again as publishing was, and a start."""
-        return 2 * count / self._rate
+    def _schedule(self, count: int, span_s: float) -> int:
+        """Schedule messages, all of them before the first is due: return when that is.
+
+        :raises Unavailable: if it takes more than twice as long as publishing them would have
+        """
+        lead_s = self._bounds.lead_s + 2 * count / self._rate
+        asked = self._stage.ask("schedule", 1, count, lead_s, span_s, within_s=2 * lead_s)
+        if asked["seconds"] > lead_s:
+            raise Unavailable(f"scheduling {count} messages took more than {lead_s:.1f} s")
+        return int(asked["at_ms"])
 
     def _ask(self, command: str, first: int, count: int) -> dict[str, Any]:
         seconds = self._bounds.seconds
@@ -194,12 +200,10 @@ def lateness(handled: Sequence[Handled], of: int) -> Figures:
     late_ms = sorted(h.at_ms - h.due_ms for h in handled)
     if len(late_ms) < 2:
         return {"late_p50_ms": None, "late_p99_ms": None, "early": None, "late_missing": of}
-    pick: Callable[[int], float] = lambda percent: statistics.quantiles(  # noqa: E731
-        late_ms, n=100, method="inclusive"
-    )[percent - 1]
+    percentiles = statistics.quantiles(late_ms, n=100, method="inclusive")
     return {
-        "late_p50_ms": pick(50),
-        "late_p99_ms": pick(99),
+        "late_p50_ms": percentiles[49],
+        "late_p99_ms": percentiles[98],
         "early": sum(late < EARLY_MS for late in late_ms),
         "late_missing": of - len(late_ms),
     }

@@ -2,7 +2,7 @@
 
     publish FIRST COUNT SECONDS       one after the other → {"published": N, "seconds": S}
     bulk FIRST COUNT SECONDS          500 at a time → the same
-    schedule FIRST COUNT AT SPAN      due from AT (in ms) on, evenly over SPAN ms → the same
+    schedule FIRST COUNT LEAD SPAN    due LEAD s from now on, evenly over SPAN s → and "at_ms"
     consume                           handle messages until killed
 
 Messages are numbered from FIRST; publishing ends after COUNT messages or SECONDS.
@@ -14,7 +14,6 @@ import json
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -55,19 +54,20 @@ def body(n: int, due_ms: int = 0) -> Body:
 
 async def speak(adapter: Adapter, command: str, numbers: list[float]) -> None:
     """Do what was asked, and print how long it took."""
-    first, count, third, span_ms = (*numbers, 0.0)[:4]
-    last = int(first + count)
-    bodies = [body(n) for n in range(int(first), last)]
+    first, count, third, span_s = (*numbers, 0.0)[:4]
+    bodies = [body(n) for n in range(int(first), int(first + count))]
     await adapter.open()
     start = time.perf_counter()
+    at_ms = int((time.time() + third) * 1000)
     match command:
         case "publish":
             published = await _one_by_one(adapter, bodies, start + third)
         case "bulk":
             published = await _in_bulk(adapter, bodies, start + third)
         case _:
-            published = await _spread(adapter, int(first), int(count), third, span_ms)
-    print(json.dumps({"published": published, "seconds": time.perf_counter() - start}), flush=True)
+            published = await _spread(adapter, bodies, at_ms, span_s * 1000)
+    seconds = time.perf_counter() - start
+    print(json.dumps({"published": published, "seconds": seconds, "at_ms": at_ms}), flush=True)
 
 
 async def _one_by_one(adapter: Adapter, bodies: list[Body], until: float) -> int:
@@ -86,15 +86,11 @@ async def _in_bulk(adapter: Adapter, bodies: list[Body], until: float) -> int:
     return len(bodies)
 
 
-async def _spread(adapter: Adapter, first: int, count: int, at_ms: float, span_ms: float) -> int:
-    for n, due_ms in _dues(first, count, at_ms, span_ms):
-        await adapter.schedule(body(n, due_ms), datetime.fromtimestamp(due_ms / 1000, UTC))
-    return count
-
-
-def _dues(first: int, count: int, at_ms: float, span_ms: float) -> Iterator[tuple[int, int]]:
-    for i in range(count):
-        yield first + i, int(at_ms + i * span_ms / count)
+async def _spread(adapter: Adapter, bodies: list[Body], at_ms: int, span_ms: float) -> int:
+    for i, one in enumerate(bodies):
+        due_ms = int(at_ms + i * span_ms / len(bodies))
+        await adapter.schedule(body(one["n"], due_ms), datetime.fromtimestamp(due_ms / 1000, UTC))
+    return len(bodies)
 
 
 def main() -> None:

@@ -7,11 +7,15 @@ from tests.peers.course import Bounds, Figures
 from tests.peers.peer import Peer
 
 NONE = "–"
+LEGEND = """\
+Bulk: 500 handed over at once. Late: start − due, by one clock. kill -9: messages in hand of a
+process that is killed while another one runs, and how long until that one has handled all of
+them. No order: none is kept where several consumers run, or one fails."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One peer with its figures, or why there are none."""
+    """One peer with its figures, and why there are no more of them."""
 
     peer: Peer
     figures: Figures = field(default_factory=dict)
@@ -85,7 +89,7 @@ def main_table(rows: Sequence[Row], bounds: Bounds) -> str:
     ]
     cells = []
     for row in rows:
-        if row.why_not:
+        if not row.figures:
             continue
         figures = row.figures
         part = ratio(figures.get("drain_per_s"), raw_per_s)
@@ -131,6 +135,7 @@ def report(rows: Sequence[Row], bounds: Bounds, about: Mapping[str, object]) -> 
         ", ".join(f"{name} {value}" for name, value in about.items()),
         main_table(rows, bounds),
         *(["Not run:\n" + "\n".join(missing)] if missing else []),
+        LEGEND,
         words_table(rows),
     ]
     return "\n\n".join(parts)

@@ -5,8 +5,9 @@
 // settings = """
 // concurrency 100 (default 1), removeOnComplete, lockDuration and stalledInterval 5 s (30 s)"""
 // words = """
-// Priorities, LIFO, rate limits, flows, repeated jobs, events, dashboards; order by group in the
-// paid Pro. Messages of a killed worker come back after a lock and a stalled check."""
+// Priorities, LIFO, rate limits, flows, repeated jobs, events, dashboards. Order where the global
+// concurrency is 1, by group in the paid Pro. Messages of a killed worker come back after a lock
+// and a stalled check."""
 // ///
 // BullMQ, by the same commands as `tests/peers/speak.py`. Its guide advises a high concurrency where
 // handlers wait more than they compute, and removeOnComplete where jobs need not be kept. The
@@ -25,12 +26,13 @@ function body(n, due = 0) {
   return { ...made, pad: "x".repeat(100 - JSON.stringify(made).length) };
 }
 
-async function speak(command, first, count, third, spanMs) {
+async function speak(command, first, count, third, spanSeconds) {
   const queue = new Queue("peers", { connection });
   await queue.waitUntilReady();
   const bodies = Array.from({ length: count }, (_, i) => body(first + i));
   const start = performance.now();
   const until = start + third * 1000;
+  const at = Date.now() + Math.trunc(third * 1000);
   let published = 0;
   if (command === "publish") {
     while (published < count && performance.now() < until)
@@ -43,13 +45,13 @@ async function speak(command, first, count, third, spanMs) {
     }
   } else {
     for (; published < count; published++) {
-      const due = Math.trunc(third + (published * spanMs) / count);
+      const due = Math.trunc(at + (published * spanSeconds * 1000) / count);
       const delay = Math.max(0, due - Date.now());
       await queue.add("handle", body(first + published, due), { ...options, delay });
     }
   }
   const seconds = (performance.now() - start) / 1000;
-  console.log(JSON.stringify({ published, seconds }));
+  console.log(JSON.stringify({ published, seconds, at_ms: at }));
   await queue.close();
 }
 

@@ -4,8 +4,9 @@
 # title = "delayq"
 # settings = "concurrency 100, batch 500 (defaults: 10, 100)"
 # words = """
-# Acknowledged and fenced; order strict, by key or none; delay in ms; retries, dead letters; a
-# killed consumer is followed at once. No results, no chains, no dashboard."""
+# Acknowledged and fenced; order strict, by key or none; delay in ms; retries, dead letters,
+# cron; a killed consumer is followed at once. No results, priorities, chains or dashboard; Redis
+# only."""
 # ///
 """This checkout, as a user would use it."""
 

@@ -6,9 +6,9 @@
 # RedisHuey with blocking reads, 4 threads (default 1), results off, scheduler interval 1 s (the
 # least)"""
 # words = """
-# Postgres, SQLite or files instead of Redis, results, locks, chains, priorities, cron, Django's
-# admin. Delay looked up each second. No order. No acknowledgement: what a killed consumer had in
-# hand is lost. No bulk."""
+# Postgres, SQLite or files instead of Redis, results, locks, rate limits, chains, priorities,
+# cron, Django's admin. Delay looked up each second. No order. No acknowledgement: what a killed
+# consumer had in hand is lost. No bulk."""
 # ///
 """Huey. Its documentation has the options under "Consuming tasks"."""
 

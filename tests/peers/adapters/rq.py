@@ -6,9 +6,9 @@
 # SimpleWorker with a scheduler, result_ttl 0 (default 500 s), job_timeout 10 s (180 s), Retry 3
 # (0), maintenance interval 5 s (10 min), no descriptions"""
 # words = """
-# Results, dependencies, priorities by queue, cron, a dashboard, each message in a process of its
-# own by default (not here). Delay in whole seconds, cut off: early. No order. A killed
-# SimpleWorker's messages come back after job_timeout + 60 s."""
+# Results, dependencies, webhooks, cron, dashboards; each message in a process of its own by
+# default (not here). Delay in whole seconds, cut off: early. No order. A killed SimpleWorker's
+# messages come back after job_timeout + 60 s."""
 # ///
 """RQ. "Performance notes" in its documentation of workers names SimpleWorker, which handles what
 comes in its own process, where the default forks for each."""

@@ -5,8 +5,8 @@
 # settings = """
 # concurrency 100 (default 16), idle_timeout 10 s (60 s), ttl 0 (5 min), silent, uvloop"""
 # words = """
-# Results, priorities, chains, cron, a dashboard, typed tasks. Delay looked up twice a second. No
-# order. Messages of a killed worker come back after idle_timeout."""
+# Results, priorities, dependencies among tasks, cron, a dashboard, typed tasks. Delay looked up
+# twice a second. No order. Messages of a killed worker come back after idle_timeout."""
 # ///
 """streaQ. Its documentation has the options under "Workers" and "Tasks"."""
 

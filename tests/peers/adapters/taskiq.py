@@ -13,8 +13,8 @@
 # update-interval 1 s (60 s); uvloop"""
 # words = """
 # Brokers for other servers, middlewares, dependencies, results, cron. Delay by a process of its
-# own, in whole seconds. No order. What is pending is claimed by idle time, live or dead, and
-# only after a new message. No bulk: 500 awaited at once."""
+# own, which looks each second. No order. What is pending is claimed by idle time, live or dead,
+# and only after a new message. No bulk: 500 awaited at once."""
 # ///
 """taskiq with taskiq-redis: the README of taskiq-redis recommends the stream broker where tasks are
 to be acknowledged, and ListRedisScheduleSource for schedules."""
