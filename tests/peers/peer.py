@@ -33,7 +33,7 @@ class Peer:
     name: str
     title: str
     pins: tuple[str, ...]
-    """What is installed for it, by pip or npm. Nothing: it runs where this runs."""
+    """What is installed for it, by pip or npm, the peer first. None: it runs where this runs."""
     settings: str
     """How it is set, beside its defaults."""
     words: str
@@ -45,8 +45,7 @@ class Peer:
         """The version that is measured."""
         if not self.pins:
             return version("delayq" if self.name == "delayq" else "redis")
-        first = self.pins[1] if self.name == "taskiq" else self.pins[0]
-        return first.replace("==", "@").rpartition("@")[2]
+        return self.pins[0].replace("==", "@").rpartition("@")[2]
 
 
 def read_peer(path: Path) -> Peer:

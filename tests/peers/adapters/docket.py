@@ -3,14 +3,15 @@
 # [tool.peers]
 # title = "docket"
 # settings = """
-# concurrency 100 (default 10), execution_ttl 0 (15 min), redelivery_timeout 10 s (5 min),
-# scheduling_resolution and minimum_check_interval 10 ms (250 ms), uvloop"""
+# concurrency 100 (default 10), max_connections 200 (100), execution_ttl 0 (15 min),
+# redelivery_timeout 10 s (5 min), scheduling_resolution and minimum_check_interval 10 ms (250 ms),
+# uvloop"""
 # words = """
 # Results, progress, dependencies, perpetual tasks, striking out of bad tasks, metrics. No order.
 # Messages of a killed worker come back after redelivery_timeout, and up to 31 % of it."""
 # ///
 """docket. Its "Docket in Production" advises execution_ttl 0 "for maximum throughput" and names the
-settings of a worker."""
+settings of a worker; more connections to Redis than messages at once are advised, too."""
 
 import os
 from datetime import datetime, timedelta
@@ -27,7 +28,8 @@ async def handle(body: Body) -> None:
 
 
 def docket() -> Docket:
-    made = Docket("peers", os.environ["PEERS_URL"], execution_ttl=timedelta(0))
+    url = f"{os.environ['PEERS_URL']}?max_connections=200"
+    made = Docket("peers", url, execution_ttl=timedelta(0))
     made.register(handle)
     return made
 

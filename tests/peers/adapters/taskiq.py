@@ -1,7 +1,7 @@
 # /// script
 # dependencies = [
-#     "taskiq==0.13.0",
 #     "taskiq-redis==1.2.4",
+#     "taskiq==0.13.0",
 #     "redis[hiredis]==8.1.0",
 #     "uvloop==0.23.0",
 # ]
