@@ -1,5 +1,5 @@
 // /// script
-// dependencies = ["bullmq@6.7.0", "ioredis@5"]
+// dependencies = ["bullmq@6.7.0", "ioredis@5.11.1"]
 // [tool.peers]
 // title = "BullMQ (Node)"
 // settings = """
