@@ -52,7 +52,7 @@ class CeleryAdapter(Adapter):
         handle.apply_async((body,), eta=due)
 
     def consume(self) -> None:
-        # One process, so threads: for handlers that wait. One forked child drains half as fast.
+        # One process, so threads: the pool for handlers that wait.
         threads = ["--pool", "threads", "--concurrency", "4"]
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         app.worker_main(["worker", *threads, "--loglevel", "WARNING", *quiet])

@@ -9,7 +9,7 @@
 # [tool.peers]
 # title = "SAQ"
 # settings = """
-# concurrency 10 (its default; 100 is no faster), timers sweep 5 s (60 s), timeout 10 s,
+# concurrency 100 (default 10), timers sweep 5 s (60 s), timeout 10 s,
 # retries 3 (1), ttl -1 (600 s), uvloop"""
 # words = """
 # Results, heartbeats, cron, a dashboard, Postgres instead of Redis. Delay looked up each second.
@@ -58,7 +58,7 @@ class Saq(Adapter):
         uvloop.run(self.work())
 
     async def work(self) -> None:
-        worker = Worker(queue(), [handle], concurrency=10, timers={"sweep": 5, "schedule": 1})
+        worker = Worker(queue(), [handle], concurrency=100, timers={"sweep": 5, "schedule": 1})
         await worker.start()
 
 
