@@ -169,7 +169,7 @@ def test_where_no_server_is_named_an_embedded_one_is_measured() -> None:
         (["--rounds", "0"], "--rounds, DELAYQ_ROUNDS"),
         (["--size", "many"], "--size, DELAYQ_SIZE"),
         (["--scale", "10"], "--scale, DELAYQ_SCALE"),
-        (["--seconds", "-1"], "--seconds, DELAYQ_SECONDS"),
+        (["--load-seconds", "-1"], "--load-seconds, DELAYQ_LOAD_SECONDS"),
         (["--compare", "arq"], "--compare, DELAYQ_COMPARE"),
         (["--redis-url", "http://x"], "--redis-url, DELAYQ_REDIS_URL"),
         (["--namespace", "a b"], "--namespace, DELAYQ_NAMESPACE"),

@@ -174,6 +174,8 @@ async def test_where_the_hosts_clock_is_wrong_due_times_are_the_servers(
 class Slow:
     """A client whose replies come 3 s later, by a clock of its own."""
 
+    connection = None
+
     def __init__(self, client: Client) -> None:
         self.now_s = 100.0
         self.sent_at = 0.0

@@ -390,7 +390,7 @@ odd_words = st.one_of(
 )
 commands = st.sampled_from(
     [[*command.words] for command in cli.COMMANDS if not set(command.words) & {"run", "run-demo"}]
-).filter(lambda words: words[0] not in ("server", "handover", "doctor"))
+).filter(lambda words: words[0] not in ("server", "handover", "doctor", "bench", "verify"))
 
 
 @pytest.fixture

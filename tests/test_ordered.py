@@ -129,7 +129,8 @@ async def test_a_stalled_consumer_is_refused_when_it_wakes(server: Server, queue
         took_over = await t.tape.until(TookOver, "c2")
         assert took_over.why == "expired"
         refused = await t.tape.until(Refused, "c1")
-        assert (refused.epoch, refused.operation) == (stalled.epoch, "acknowledge and fetch")
+        assert refused.epoch == stalled.epoch
+        assert refused.operation in {"acknowledge and fetch", "renew"}, "whichever wakes first"
         await t.tape.until(LeaseEnded, "c1")
         assert (await t.tape.until(StoodBy, "c1")).epoch == took_over.epoch
         await t.settled(2)

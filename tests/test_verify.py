@@ -62,8 +62,8 @@ def test_what_a_server_forgets_that_writes_to_no_file_is_counted() -> None:
 
 BREAKS = {
     "I1": (
-        "redis.call('ZADD', schedule, due, number .. id)",
-        "if tonumber(number, 16) % 20 > 0 then redis.call('ZADD', schedule, due, number .. id) end",
+        "redis.call('ZADD', schedule, unpack(members))",
+        "if number % 20 > 0 then redis.call('ZADD', schedule, unpack(members)) end",
     ),
     "I2": ("'-inf', int(now), 'WITHSCORES'", "'-inf', int(now + 300), 'WITHSCORES'"),
     "I5": ("if redis.call('HGET', lease, 'epoch') ~= epoch then", "if false then"),

@@ -26,7 +26,7 @@ async def measure(stage: Stage) -> Section:
         stage.tell("idle", at, len(QUEUES))
         name = f"{count} queue{'s' if count > 1 else ''}"
         figures.append(Figure(name, await _idle(stage, count)))
-    title = f"Idle: an app with nothing to do, for {stage.settings.seconds:g} s"
+    title = f"Idle: an app with nothing to do, for {stage.settings.load_seconds:g} s"
     notes = ["calls: what comes in at the server, of all clients; CPU: of one core"]
     return Section("idle", title, figures, notes=notes)
 
@@ -57,7 +57,7 @@ async def _idle(stage: Stage, count: int) -> dict[str, float | None]:
 
 async def _cost_of_time(stage: Stage) -> dict[str, float | None]:
     before, began_s, began_cpu_s = await gauge(stage.client), mono_s(), time.process_time()
-    await anyio.sleep(stage.settings.seconds)
+    await anyio.sleep(stage.settings.load_seconds)
     cpu_s, wall_s = time.process_time() - began_cpu_s, mono_s() - began_s
     after = await gauge(stage.client)
     return {

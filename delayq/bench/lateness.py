@@ -34,7 +34,7 @@ async def measure(stage: Stage) -> Section:
         spreads[f"lateness, {name}"] = found.late_ms
     return Section(
         "lateness",
-        f"Lateness: from the due time to the handler, {stage.settings.seconds:g} s of each load",
+        f"Lateness: from the due time to the handler, {stage.settings.load_seconds:g} s of each load",
         [*figures, *timers],
         spreads,
         ["timer alone: how late a sleep ends in a process without delayq: this machine's part"],
@@ -74,7 +74,7 @@ async def _under(
     stage: Stage, per_s: int, every_s: float
 ) -> tuple[_Record, Cost, dict[str, float | None]]:
     batch = round(per_s * every_s)
-    count = max(batch, round(per_s * stage.settings.seconds) // batch * batch)
+    count = max(batch, round(per_s * stage.settings.load_seconds) // batch * batch)
     record = _Record(stage, count)
 
     def consumer() -> Consumer:
@@ -99,7 +99,7 @@ async def _under(
             lead_s=LEAD_S,
             clock_offset_ms=stage.clock_offset_ms,
         )
-        told = await load.until("timer", within_s=2 * stage.settings.seconds + 60)
+        told = await load.until("timer", within_s=2 * stage.settings.load_seconds + 60)
         with anyio.fail_after(60):
             await record.done.wait()
         meter.stop()

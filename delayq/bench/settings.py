@@ -37,7 +37,7 @@ class BenchSettings(Settings):
     size: int = Field(
         20_000, ge=10, le=1_000_000, description="publish, drain, waiting: messages in a round"
     )
-    seconds: float = Field(
+    load_seconds: float = Field(
         10, ge=0.1, le=600, description="lateness, idle: how long each load lasts, s"
     )
     burst: int = Field(5_000, ge=1, le=1_000_000, description="burst: messages due at one instant")
