@@ -10,6 +10,7 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import anyio
@@ -202,7 +203,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(command: Command, settings: Settings, *, own_process: bool) -> int:
-    status = anyio.run(command.act, settings)
+    faster = {"use_uvloop": find_spec("uvloop") is not None}
+    status = anyio.run(command.act, settings, backend_options=faster)
     if own_process and command.act is _run_app:
         _leave_threads_behind(status)
     return status

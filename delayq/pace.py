@@ -38,4 +38,7 @@ class Pace:
         self._settled, self._looked_at = 0, now_s
         ahead = min(int(self._recent), 2 * self._batch)
         room = self._at_once + ahead - in_hand
-        return min(self._batch, room) if 2 * room > ahead else 0
+        # By halves: one is handled while the other is fetched.
+        return (
+            min(self._batch, room, self._at_once + ahead // 2) if 4 * room >= max(ahead, 4) else 0
+        )

@@ -30,7 +30,7 @@ from tests.processes import run, running
 SMALL = {
     "DELAYQ_ROUNDS": "1",
     "DELAYQ_SIZE": "200",
-    "DELAYQ_SECONDS": "0.2",
+    "DELAYQ_LOAD_SECONDS": "0.2",
     "DELAYQ_BURST": "50",
     "DELAYQ_ENDS": "1",
     "DELAYQ_SCALE": "1000",
@@ -114,7 +114,7 @@ async def test_every_cause_of_a_failover_is_measured(measure: Measure, client: C
 async def test_idle_queues_are_counted_with_what_they_cost(
     measure: Measure, client: Client
 ) -> None:
-    found = measure("idle", DELAYQ_SECONDS="1.5")
+    found = measure("idle", DELAYQ_LOAD_SECONDS="1.5")
     judged("idle", found)
     assert list(found) == ["1 queue", "10 queues", "100 queues"]
     for values in found.values():

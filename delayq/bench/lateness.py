@@ -34,7 +34,7 @@ async def measure(stage: Stage) -> Section:
         spreads[f"lateness, {name}"] = found.late_ms
     return Section(
         "lateness",
-        f"Lateness: from the due time to the handler, {stage.settings.load_seconds:g} s of each load",
+        f"Lateness: from the due time to the handler, {stage.settings.load_seconds:g} s a load",
         [*figures, *timers],
         spreads,
         ["timer alone: how late a sleep ends in a process without delayq: this machine's part"],
