@@ -308,9 +308,7 @@ async def test_nothing_is_begun_when_trust_has_ended(
 
     calls = Bell(client, KEYS.vacancy)
     handling = Handling(handle, 1, None)
-    work = Work(
-        "c1", pending, queue.retry, "retry", handling, calls, queue.clock, Tape(), 1, True
-    )
+    work = Work("c1", pending, queue.retry, "block", handling, calls, queue.clock, Tape(), 1, True)
     await queue.publish("m")
     [delivery] = (await pending.fetch(lease, "-", 1)).deliveries
     assert isinstance(delivery, Delivery)

@@ -15,11 +15,11 @@ MOVING = [
         ("lua/prelude.lua", PROMOTED, "  return #members"),
         (
             "schedule.py",
-            "        return moved, _seconds(wait_ms)",
+            "        return moved, _seconds(wait_us)",
             "        await scripts.command(\n"
             '            self._queue.client, "ZREMRANGEBYSCORE", k.schedule, "-inf", now_ms\n'
             "        )\n"
-            "        return moved, _seconds(wait_ms)",
+            "        return moved, _seconds(wait_us)",
         ),
     ),
     mutant(
@@ -95,7 +95,7 @@ MOVING = [
     ),
     mutant(
         "a call of publish is not remembered",
-        "test_outbox.py::test_a_leader_cancelled_in_flight_leaves_its_followers_sent_once",
+        "test_outbox.py::test_a_call_made_again_adds_nothing_though_the_caller_chose_no_id",
         ("lua/publish.lua", "if untold then redis", "if false then redis"),
     ),
     mutant(
