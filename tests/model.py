@@ -11,8 +11,6 @@ from delayq.publishing import DEDUP_WINDOW_MS as WINDOW_MS
 
 Place = tuple[int, int]
 """Where an entry stands in its stream."""
-NOWHERE: Place = (0, 0)
-GONE = "gone"
 
 
 class Refused(Exception):
@@ -61,15 +59,6 @@ class Held:
 
 
 @dataclass
-class Mark:
-    """Of a parked key: the last that waits, until when, and for which id."""
-
-    last: Place
-    until: int
-    blocker: str
-
-
-@dataclass
 class Lane:
     """Everything that is kept for a lane."""
 
@@ -81,7 +70,8 @@ class Lane:
     settled: set[int] = field(default_factory=set)
     recent: dict[str, int] = field(default_factory=dict)
     dedup: dict[str, tuple[int, str]] = field(default_factory=dict)
-    parked: dict[str, Mark] = field(default_factory=dict)
+    waiting: dict[str, dict[Place, str]] = field(default_factory=dict)
+    """For each parked key the ids of its messages that are not settled, by their places."""
     leases: dict[str, Held] = field(default_factory=dict)
     arrivals: int = 0
 
@@ -156,7 +146,7 @@ class Lane:
         message = self.scheduled(message_id)
         if message:
             self.recent.pop(f"i:{message_id}", None)
-            self._unpark(message.key, message.id, message.place)
+            self._unpark(message.key, message.place)
             self.schedule.remove(message)
             self.settled.add(message.number)
         return message is not None
@@ -178,7 +168,7 @@ class Lane:
             purged = [m for m in self.stream if m.owner is None]
             for message in purged:
                 self.recent.pop(f"i:{message.id}", None)
-                self._unpark(message.key, message.id, message.order)
+                self._unpark(message.key, message.order)
                 self.stream.remove(message)
         else:
             purged, self.dead = self.dead, []
@@ -210,55 +200,72 @@ class Lane:
     def ack(self, entries: Collection[str], freed: tuple[str, str] = ("", "")) -> int:
         found = [m for m in self.stream if m.entry in entries]
         if freed[1]:
-            self._unpark(*freed, found[0].order if found else None)
+            self._unpark(freed[0], found[0].order if found else None)
         for message in found:
             self.stream.remove(message)
             self.settled.add(message.number)
         return len(found)
 
     def fetch(
-        self, held: Held, scope: str, start: str, count: int, call: str
-    ) -> list[tuple[int, int]]:
-        """Returns number and deliveries of each message."""
+        self, held: Held, scope: str, start: str, count: int, call: str, *, busy: bool
+    ) -> tuple[list[tuple[int, int]], bool]:
+        """Returns number and deliveries of each message, and whether a last one was held back."""
         before = held.fetched if held.repeats(call) else 0
         count = before or count
         pending = [m for m in self.stream if m.owner and scope in {"", m.owner}]
         pending = [m for m in pending if start == "-" or place(m.entry) > place(start[1:])][:count]
         reply: list[Message] = []
-        alone = False
+        held_back = alone = False
         for message in pending:
-            delivered = message.delivered + (not before)
-            alone = not before and delivered >= self.max_deliveries
-            if alone and reply:
+            alone = not before and self._is_last(message)
+            held_back = alone and (busy or bool(reply))
+            message.owner = held.holder
+            if held_back:
                 break
-            message.owner, message.delivered = held.holder, delivered
+            message.delivered += not before
             reply.append(message)
             if alone:
                 break
         if not alone and not before and len(pending) < count:
-            for message in [m for m in self.stream if not m.owner][: count - len(pending)]:
-                message.owner, message.delivered = held.holder, 1
-                reply.append(message)
+            held_back = self._read(held, count - len(pending), reply, busy=busy)
         held.fetched = len(reply)
-        return [(m.number, m.counted + m.delivered) for m in reply]
+        return [(m.number, m.counted + m.delivered) for m in reply], held_back
 
-    def redeliver(self, held: Held, entries: Collection[str], call: str) -> list[tuple[int, int]]:
-        found = self._owned(held, entries)
-        repeated = held.repeats(call)
-        for message in found:
-            message.delivered += not repeated
-        return [(m.number, m.counted + m.delivered) for m in found]
+    def _read(self, held: Held, count: int, reply: list[Message], *, busy: bool) -> bool:
+        """Deliver what is new. Returns whether a last delivery was held back."""
+        read = [m for m in self.stream if not m.owner][:count]
+        for message in read:
+            message.owner = held.holder
+        for message in read:
+            last = self._is_last(message)
+            if last and (busy or reply):
+                return True
+            message.delivered = 1
+            reply.append(message)
+            if last:
+                return False
+        return False
 
-    def give_back(self, held: Held, entries: Collection[str], call: str) -> int:
-        found = [m for m in self._owned(held, entries) if m.delivered]
-        if held.repeats(call):
-            return 0
-        for message in found:
-            message.delivered -= 1
+    def _is_last(self, message: Message) -> bool:
+        return message.counted + message.delivered + 1 >= self.max_deliveries
+
+    def redeliver(self, held: Held, messages: Collection[tuple[str, int]]) -> list[tuple[int, int]]:
+        found = self._owned(held, messages)
+        for message, delivered in found:
+            message.delivered = delivered + 1
+        return [(m.number, m.counted + m.delivered) for m, _ in found]
+
+    def give_back(self, held: Held, messages: Collection[tuple[str, int]]) -> int:
+        found = self._owned(held, messages)
+        for message, delivered in found:
+            message.delivered = delivered - 1
         return len(found)
 
-    def _owned(self, held: Held, entries: Collection[str]) -> list[Message]:
-        return [m for entry in entries if (m := self.find(entry)) and m.owner == held.holder]
+    def _owned(
+        self, held: Held, messages: Collection[tuple[str, int]]
+    ) -> list[tuple[Message, int]]:
+        found = [(self.find(entry), delivered) for entry, delivered in messages]
+        return [(m, delivered) for m, delivered in found if m and m.owner == held.holder]
 
     def retry(self, entry: str, delay: int, deliveries: int, *, park: bool) -> int:
         message = self.find(entry)
@@ -267,28 +274,33 @@ class Lane:
         at = message.order
         self._put_back(message, self.now + delay, deliveries, at if park else None)
         if message.key is not None and park:
-            mark = self.parked.get(message.key)
-            last = mark.last if mark and at < mark.last else NOWHERE
-            until = max(message.due, mark.until if mark else 0)
-            self.parked[message.key] = Mark(last, until, message.id)
+            self._wait_in_place(message.key, at, message.id)
         return message.due
 
+    def _wait_in_place(self, key: str, at: Place, message_id: str) -> None:
+        self.waiting.setdefault(key, {})[at] = message_id
+
+    def _first(self, key: str) -> tuple[Place, str]:
+        """Returns the place and the id of the message that a parked key waits for."""
+        return min(self.waiting[key].items())
+
     def park(self, entry: str, key: str, *, lost: bool) -> int:
-        mark, message = self.parked.get(key), self.find(entry)
-        if not mark:
+        message = self.find(entry)
+        if key not in self.waiting:
             return -1
         if not message:
             return 2
-        blocker = self.scheduled(mark.blocker)
-        if lost and not blocker:
-            mark.blocker = ""
         at = message.order
-        if self._free_id(message) == mark.blocker or (not mark.blocker and mark.last >= at):
+        self._wait_in_place(key, at, self._free_id(message))
+        while lost and self._first(key)[0] != at and not self.scheduled(self._first(key)[1]):
+            del self.waiting[key][self._first(key)[0]]
+        first, blocker_id = self._first(key)
+        if first == at:
             return 3
-        mark.until = max(self.now, blocker.due if blocker else 0, mark.until)
-        mark.last = max(mark.last, at)
-        self._put_back(message, mark.until, message.counted, at)
-        return 1 if blocker or not mark.blocker else 0
+        blocker = self.scheduled(blocker_id)
+        due = max(self.now, blocker.due if blocker else 0)
+        self._put_back(message, due, message.counted, at)
+        return 1 if blocker else 0
 
     def _put_back(self, message: Message, due: int, counted: int, at: Place | None) -> None:
         self.stream.remove(message)
@@ -300,18 +312,16 @@ class Lane:
         message = self.find(entry)
         if message:
             self.stream.remove(message)
-            self._unpark(message.key, message.id, message.order)
+            self._unpark(message.key, message.order)
             self.dead.append(message)
         return message is not None
 
-    def _unpark(self, key: str | None, message_id: str, at: Place | None) -> None:
-        mark = self.parked.get(key) if key is not None else None
-        if not mark or key is None:
+    def _unpark(self, key: str | None, at: Place | None) -> None:
+        if key is None or at is None or key not in self.waiting:
             return
-        if mark.blocker == message_id:
-            mark.blocker = ""
-        if not mark.blocker and (mark.last == NOWHERE or (at is not None and at >= mark.last)):
-            del self.parked[key]
+        self.waiting[key].pop(at, None)
+        if not self.waiting[key]:
+            del self.waiting[key]
 
     def claim(self, held: Held, messages: Collection[Message]) -> int:
         for message in messages:
@@ -331,10 +341,12 @@ class Lane:
             "dead": [(m.number, m.id) for m in self.dead],
             "recent": self.recent,
             "dedup": {name: f"{due} {first}" for name, (due, first) in self.dedup.items()},
-            "parked": {
-                key: f"{m.last[0]}-{m.last[1]} {m.until} {m.blocker}"
-                for key, m in self.parked.items()
-            },
+            "parked": {key: self._first(key)[1] for key in self.waiting},
+            "waiting": sorted(
+                f"{len(key):08x}{key}{at[0]:016x}{at[1]:016x} {message_id}"
+                for key, ids in self.waiting.items()
+                for at, message_id in ids.items()
+            ),
             "leases": {key: (held.holder, held.epoch) for key, held in self.leases.items()},
         }
 

@@ -14,12 +14,14 @@ from delayq import LeaseLost, Queue, Server, ServerError, ServerUnreachable, scr
 from delayq.bell import Bell
 from delayq.clock import mono_s
 from delayq.events import Released, TookOver
+from delayq.handling import Context, Handling
 from delayq.keys import GROUP
 from delayq.lease import Lease, LeaseStore, renew_blocking
 from delayq.message import Delivery
 from delayq.outbox import Outbox
 from delayq.pending import RECLAIM_LIMIT, Pending
 from delayq.schedule import Schedule
+from delayq.service import Service, Work
 from delayq.tape import Tape
 from delayq.term import Term
 from tests.conftest import KEYS, Client
@@ -296,14 +298,27 @@ async def test_right_after_an_outage_a_closed_connection_proves_nothing(
 
 
 async def test_nothing_is_begun_when_trust_has_ended(
-    client: Client, store: LeaseStore, lease: Lease
+    client: Client, queue: Queue, pending: Pending, store: LeaseStore, lease: Lease
 ) -> None:
     """A process that was frozen may find that before its timers do."""
+    begun: list[object] = []
+
+    async def handle(body: object, _: Context) -> None:
+        begun.append(body)
+
     calls = Bell(client, KEYS.vacancy)
-    await Term(store, lease, "c1", Tape(), calls=calls).begin()
-    late = Term(store, replace(lease, trusted_until=mono_s() - 0.001), "c1", Tape(), calls=calls)
+    handling = Handling(handle, 1, None)
+    work = Work("c1", pending, queue.retry, "block", handling, calls, queue.clock, Tape(), 1, True)
+    await queue.publish("m")
+    [delivery] = (await pending.fetch(lease, "-", 1)).deliveries
+    assert isinstance(delivery, Delivery)
+    term = Term(store, lease, "c1", Tape(), calls=calls)
+    await Service(work, term)._outcome(delivery)
+    assert begun == ["m"]
+    term.lease = replace(lease, trusted_until=mono_s() - 0.001)
     with pytest.raises(LeaseLost):
-        await late.begin()
+        await Service(work, term)._outcome(delivery)
+    assert begun == ["m"]
 
 
 async def test_whoever_passes_on_lets_others_go_first(

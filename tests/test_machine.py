@@ -109,7 +109,7 @@ class Machine(RuleBasedStateMachine):
             self.publish(None, 0, key, None, PROMOTE_LIMIT)
         self.redis_is_what_the_model_says()  # which learns the ids of the entries
         self.acquire("c1", False)
-        self.fetch(0, 3, 0, False)
+        self.fetch(0, 3, 0, False, False)
 
     # -- producers and pollers --
 
@@ -305,27 +305,26 @@ class Machine(RuleBasedStateMachine):
             call()
 
     @precondition(lambda self: self.holders)
-    @rule(which=who, count=few, acks=st.integers(0, 3), rewind=st.booleans())
-    def fetch(self, which: int, count: int, acks: int, rewind: bool) -> None:
+    @rule(which=who, count=few, acks=st.integers(0, 3), rewind=st.booleans(), busy=st.booleans())
+    def fetch(self, which: int, count: int, acks: int, rewind: bool, busy: bool) -> None:
         consumer = self.holder(which)
         settled, call = list(consumer.hand)[:acks], new_id()
         start = "-" if rewind else consumer.start
 
         def real(lease: Lease) -> Any:
-            return self.pending.fetch(lease, start, count, settled, call)
+            return self.pending.fetch(lease, start, count, settled, call, busy=busy)
 
         def modelled(held: model.Held) -> Any:
             self.lane.ack(settled)
-            return self.lane.fetch(
-                held, "" if self.queue.ordered else held.holder, start, count, call
-            )
+            scope = "" if self.queue.ordered else held.holder
+            return self.lane.fetch(held, scope, start, count, call, busy=busy)
 
-        def check(batch: Any) -> list[tuple[int, int]]:
+        def check(batch: Any) -> tuple[list[tuple[int, int]], bool]:
             for entry in settled:
                 consumer.hand.pop(entry, None)
             if batch.deliveries:
                 consumer.start = "(" + batch.deliveries[-1].entry
-            return self.taken(consumer, batch.deliveries)
+            return self.taken(consumer, batch.deliveries), batch.held_back
 
         self.fenced(consumer, real, modelled, check)
 
@@ -340,24 +339,26 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.busy)
     @rule(which=who, count=few)
     def redeliver(self, which: int, count: int) -> None:
-        consumer, call = self.in_hand(which)[0], new_id()
+        consumer = self.in_hand(which)[0]
         entries = sorted(consumer.hand, key=model.place)[:count]
+        messages = [(entry, consumer.hand[entry].delivered) for entry in entries]
         self.fenced(
             consumer,
-            lambda lease: self.pending.redeliver(lease, entries, call),
-            lambda held: self.lane.redeliver(held, entries, call),
+            lambda lease: self.pending.redeliver(lease, messages),
+            lambda held: self.lane.redeliver(held, messages),
             lambda deliveries: self.taken(consumer, deliveries),
         )
 
     @precondition(lambda self: self.busy)
     @rule(which=who, count=few)
     def give_back(self, which: int, count: int) -> None:
-        consumer, call = self.in_hand(which)[0], new_id()
-        entries = list(consumer.hand)[-count:]
+        consumer = self.in_hand(which)[0]
+        unbegun = [d for d in list(consumer.hand.values())[-count:] if d.delivered]
+        messages = [(d.entry, d.delivered) for d in unbegun]
         self.fenced(
             consumer,
-            lambda lease: self.pending.give_back(lease, entries, call),
-            lambda held: self.lane.give_back(held, entries, call),
+            lambda lease: self.pending.give_back(lease, unbegun),
+            lambda held: self.lane.give_back(held, messages),
         )
 
     def settles(
@@ -377,7 +378,7 @@ class Machine(RuleBasedStateMachine):
     def ack(self, which: int, at: int) -> None:
         consumer, delivery = self.in_hand(which, at)
         key, freed = delivery.message.key, ("", "")
-        if key is not None and key in self.lane.parked:
+        if key is not None and key in self.lane.waiting:
             freed = (key, delivery.message.id)
         self.fenced(
             consumer,
@@ -404,7 +405,7 @@ class Machine(RuleBasedStateMachine):
         found = [
             (consumer, delivery) for consumer in self.busy for delivery in consumer.hand.values()
         ]
-        return [(c, d) for c, d in found if d.message.key in self.lane.parked]
+        return [(c, d) for c, d in found if d.message.key in self.lane.waiting]
 
     @precondition(lambda self: self.waiting)
     @rule(at=few, lost=st.booleans())
@@ -501,7 +502,7 @@ class Machine(RuleBasedStateMachine):
             if message.owner:
                 self.run(self.client.xack(KEYS.stream, GROUP, message.entry))
                 self.run(self.client.xdel(KEYS.stream, message.entry))
-        kept = {KEYS.stream, KEYS.dead, KEYS.epoch, KEYS.parked, "test:queues"}
+        kept = {KEYS.stream, KEYS.dead, KEYS.epoch, KEYS.parked, KEYS.waiting, "test:queues"}
         for key in set(self.run(self.client.keys("*"))) - kept:
             assert self.run(self.client.pttl(key)) > 0, key
         assert self.run(self.client.xlen(KEYS.stream)) == 0
@@ -523,9 +524,21 @@ async def seen(client: Client, leases: list[str]) -> tuple[dict[str, Any], list[
         at_once.zrange(KEYS.schedule, 0, -1, withscores=True).hgetall(KEYS.bodies)
         at_once.zrange(KEYS.recent, 0, -1, withscores=True)
         at_once.hgetall(KEYS.dedup).hgetall(KEYS.parked)
+        at_once.zrange(KEYS.waiting, 0, -1)
         for key in leases:
             at_once.hmget(key, "holder", "epoch")
-        stream, dead, rows, schedule, bodies, recent, dedup, parked, *held = await at_once.execute()
+        (
+            stream,
+            dead,
+            rows,
+            schedule,
+            bodies,
+            recent,
+            dedup,
+            parked,
+            waiting,
+            *held,
+        ) = await at_once.execute()
     pending = {row["message_id"]: (row["consumer"], row["times_delivered"]) for row in rows}
     assert sorted(member[12:] for member, _ in schedule) == sorted(bodies), "orphans"
     view = {
@@ -544,6 +557,7 @@ async def seen(client: Client, leases: list[str]) -> tuple[dict[str, Any], list[
         "recent": {known: int(at) for known, at in recent},
         "dedup": dedup,
         "parked": parked,
+        "waiting": waiting,
         "leases": {
             key: (holder, int(epoch))
             for key, (holder, epoch) in zip(leases, held, strict=True)

@@ -16,7 +16,7 @@ FENCING = [
     mutant(
         "retry without epoch",
         f"{OLDER}[retry]",
-        ("lua/retry.lua", "'hash') or fence(lease, ARGV[1])", "'hash')"),
+        ("lua/retry.lua", " or fence(lease, ARGV[1])"),
     ),
     mutant(
         "dead letter without epoch",
@@ -123,7 +123,7 @@ FENCING = [
     mutant(
         "a rest of a batch begun without trust",
         "test_directed.py::test_nothing_is_begun_when_trust_has_ended",
-        ("term.py", "if mono_s() > self.lease.trusted_until:", "if False:"),
+        ("service.py", "if now_s > lease.trusted_until:", "if False:"),
     ),
     mutant(
         "a handler goes on when trust ends",

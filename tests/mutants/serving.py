@@ -45,27 +45,14 @@ SERVING = [
         ("lua/prelude.lua", "if redis.call('HGET', lease, 'call') == call then return true end"),
     ),
     mutant(
-        "each try of a call has an id of its own",
-        "test_lost_replies.py::test_an_heir_whose_replies_are_lost_keeps_every_message",
-        (
-            "service.py",
-            "pending.redeliver(lease, entries, call)",
-            "pending.redeliver(lease, entries)",
-        ),
-    ),
-    mutant(
         "a redelivery does not count",
         CALL,
-        (
-            "lua/redeliver.lua",
-            "local deliveries = pending[4] + count_up",
-            "local deliveries = pending[4]",
-        ),
+        ("pending.py", "for part in (entry, delivered + 1)]", "for part in (entry, delivered)]"),
     ),
     mutant(
         "what is given back counts",
         "test_keyed.py::test_what_a_stop_finds_fetched_and_not_begun_is_not_counted",
-        ("lua/give_back.lua", "pending[4] - 1, 'JUSTID'", "pending[4], 'JUSTID'"),
+        ("pending.py", "(d.entry, d.delivered - 1)", "(d.entry, d.delivered)"),
     ),
     mutant(
         "reclaiming counts",
@@ -75,7 +62,22 @@ SERVING = [
     mutant(
         "a last delivery beside others",
         "test_queue.py::test_a_last_delivery_is_made_alone",
-        ("lua/fetch.lua", "local alone = before == 0 and", "local alone = false and"),
+        ("lua/fetch.lua", "return before == 0 and last > 0 and", "return false and"),
+    ),
+    mutant(
+        "a fetch that does not know that others are in hand",
+        "test_queue.py::test_a_last_delivery_is_held_back_while_others_are_in_hand",
+        ("lua/fetch.lua", "ARGV[9] == '1'", "false"),
+    ),
+    mutant(
+        "a batch without a bound in bytes",
+        "test_queue.py::test_a_batch_is_bounded_in_bytes",
+        ("lua/fetch.lua", "return bytes > 0 or before > 0", "return true"),
+    ),
+    mutant(
+        "a pool that calls up no second task",
+        "test_competing.py::test_as_many_are_handled_at_once_as_allowed_and_no_more",
+        ("pool.py", "                self._call_up(_CALLED_UP)\n", "                pass\n"),
     ),
     mutant(
         "ack leaves the entry",
@@ -126,19 +128,19 @@ SERVING = [
         "test_ordered.py::test_after_a_kill_the_standby_takes_everything_in_order",
         (
             "service.py",
-            "        await self.term.begin()\n",
-            "        await self.term.begin()\n"
+            "        now_s, lease = mono_s(), self.term.lease\n",
+            "        now_s, lease = mono_s(), self.term.lease\n"
             "        self._unacked.append((delivery.entry, delivery.message.id))\n"
-            "        await self._flush()\n",
+            "        self._tasks.start_soon(self._flush)\n",
         ),
     ),
     mutant(
         "what was handled is not acknowledged at a stop",
         "test_ordered.py::test_after_a_stop_the_standby_goes_on_and_nothing_is_handled_twice",
         (
-            "ordered.py",
-            "                await self._settle(delivery)\n        await self._flush()\n",
-            "                await self._settle(delivery)\n",
+            "service.py",
+            "        await self._flush()\n        await self._give_back(self._unbegun())\n",
+            "        await self._give_back(self._unbegun())\n",
         ),
     ),
     mutant(
@@ -175,8 +177,17 @@ SERVING = [
         "test_directed.py::test_followers_in_the_call_of_a_cancelled_leader_are_sent_all_the_same",
         (
             "outbox.py",
-            "self._waiting.extendleft(slot for slot in reversed(batch[1:]) if not slot.gone)",
-            "pass",
+            "            self._cut = call\n",
+            "            pass\n",
+        ),
+    ),
+    mutant(
+        "a call that was cut off is made again under a new id",
+        "test_outbox.py::test_a_call_that_was_cut_off_is_made_again_under_its_id",
+        (
+            "outbox.py",
+            "            self._cut = call\n",
+            "            self._cut = _Call(new_id(), call.slots)\n",
         ),
     ),
     mutant(
@@ -184,8 +195,8 @@ SERVING = [
         "test_outbox.py::test_a_publisher_that_is_cancelled_holds_up_no_other",
         (
             "outbox.py",
-            "            if slot.turn.is_set():\n                self._pass_on()\n",
-            "            pass\n",
+            "        if slot is self._leader:\n            self._pass_on()\n",
+            "",
         ),
     ),
     mutant(
