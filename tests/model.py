@@ -3,7 +3,7 @@
 It is as large as the scripts' meaning and knows nothing of their means. Times are ms.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from delayq.publishing import DEDUP_WINDOW_MS as WINDOW_MS
 
 Place = tuple[int, int]
 """Where an entry stands in its stream."""
+GONE = "gone"
 
 
 class Refused(Exception):
@@ -70,31 +71,53 @@ class Lane:
     settled: set[int] = field(default_factory=set)
     recent: dict[str, int] = field(default_factory=dict)
     dedup: dict[str, tuple[int, str]] = field(default_factory=dict)
+    parked: dict[str, str] = field(default_factory=dict)
+    """Parked keys, to the id that they wait for, as it was last told."""
     waiting: dict[str, dict[Place, str]] = field(default_factory=dict)
-    """For each parked key the ids of its messages that are not settled, by their places."""
+    """For each of them who waits, by its place in the order of the key."""
     leases: dict[str, Held] = field(default_factory=dict)
     arrivals: int = 0
 
     # -- publishing and the schedule --
 
-    def publish(self, message: Message, dedup_id: str, promote: int) -> tuple[str, int, bool]:
-        """`promote` is as publish.lua has it. Returns what the receipt says."""
+    def publish(
+        self, messages: Sequence[Message], call: str, promote: int, dedup_id: str = ""
+    ) -> list[tuple[str, int, bool]]:
+        """Accept a call's messages; `promote` is as publish.lua has it.
+
+        :param call: its id, if the ids of its messages are not told; '' if they are
+        :return: what the receipts say
+        """
+        again = self.recent.get(f"c:{call}", 0) > self.now
         if promote > 0:
             self.promote()
         overtaking = promote != 0 and any(m.due <= self.now for m in self.schedule)
-        if found := self._known(message.id, dedup_id):
-            return *found, True
-        if message.due - self.now < WINDOW_MS:
-            self.recent[f"i:{message.id}"] = message.due + WINDOW_MS
-        if dedup_id:
-            self.recent[f"d:{dedup_id}"] = self.now + WINDOW_MS
-            self.dedup[dedup_id] = (message.due, message.id)
+        known = [None if call else self._known(m.id, dedup_id) for m in messages]
+        new = [m for m, found in zip(messages, known, strict=True) if not found and not again]
+        for message in new:
+            self._accept(message, overtaking=overtaking)
+        if new:
+            self._remember(new, call, dedup_id)
+            self._forget_old(2 * len(new) + 8)
+        receipts = zip(messages, known, strict=True)
+        return [(*(k or (m.id, m.due)), k is not None) for m, k in receipts]
+
+    def _accept(self, message: Message, *, overtaking: bool) -> None:
         if message.due > self.now or overtaking:
             self._schedule(message)
         else:
             self.stream.append(message)
-        self._forget_old()
-        return message.id, message.due, False
+
+    def _remember(self, new: Sequence[Message], call: str, dedup_id: str) -> None:
+        if call:
+            self.recent[f"c:{call}"] = self.now + WINDOW_MS
+            return
+        for message in new:
+            if message.due - self.now < WINDOW_MS:
+                self.recent[f"i:{message.id}"] = message.due + WINDOW_MS
+            if dedup_id:
+                self.recent[f"d:{dedup_id}"] = self.now + WINDOW_MS
+                self.dedup[dedup_id] = (message.due, message.id)
 
     def _known(self, message_id: str, dedup_id: str) -> tuple[str, int] | None:
         if dedup_id and self.recent.get(f"d:{dedup_id}", 0) > self.now:
@@ -106,9 +129,9 @@ class Lane:
             return message_id, until - WINDOW_MS
         return None
 
-    def _forget_old(self) -> None:
+    def _forget_old(self, most: int) -> None:
         old = sorted((until, known) for known, until in self.recent.items() if until <= self.now)
-        for _, known in old[:10]:
+        for _, known in old[:most]:
             del self.recent[known]
             if known.startswith("d:"):
                 del self.dedup[known[2:]]
@@ -208,43 +231,43 @@ class Lane:
 
     def fetch(
         self, held: Held, scope: str, start: str, count: int, call: str, *, busy: bool
-    ) -> tuple[list[tuple[int, int]], bool]:
-        """Returns number and deliveries of each message, and whether a last one was held back."""
+    ) -> tuple[bool, list[tuple[int, int]]]:
+        """Returns whether a last delivery was held back; number and deliveries of each message."""
         before = held.fetched if held.repeats(call) else 0
-        count = before or count
+        held_back, reply = self._deliver(held.holder, scope, start, count, before, busy=busy)
+        held.fetched = len(reply)
+        return held_back, [(m.number, m.counted + m.delivered) for m in reply]
+
+    def _deliver(
+        self, holder: str, scope: str, start: str, count: int, before: int, *, busy: bool
+    ) -> tuple[bool, list[Message]]:
+        count, reply = before or count, list[Message]()
         pending = [m for m in self.stream if m.owner and scope in {"", m.owner}]
         pending = [m for m in pending if start == "-" or place(m.entry) > place(start[1:])][:count]
-        reply: list[Message] = []
-        held_back = alone = False
         for message in pending:
-            alone = not before and self._is_last(message)
-            held_back = alone and (busy or bool(reply))
-            message.owner = held.holder
-            if held_back:
-                break
+            message.owner = holder
+            last = not before and self._is_last(message)
+            if last and (busy or reply):
+                return True, reply
             message.delivered += not before
             reply.append(message)
-            if alone:
-                break
-        if not alone and not before and len(pending) < count:
-            held_back = self._read(held, count - len(pending), reply, busy=busy)
-        held.fetched = len(reply)
-        return [(m.number, m.counted + m.delivered) for m in reply], held_back
-
-    def _read(self, held: Held, count: int, reply: list[Message], *, busy: bool) -> bool:
-        """Deliver what is new. Returns whether a last delivery was held back."""
-        read = [m for m in self.stream if not m.owner][:count]
+            if last:
+                return False, reply
+        if len(pending) == count or before:
+            return False, reply
+        # What is read is pending from then on, also if it is held back.
+        read = [m for m in self.stream if not m.owner][: count - len(pending)]
         for message in read:
-            message.owner = held.holder
+            message.owner = holder
         for message in read:
             last = self._is_last(message)
             if last and (busy or reply):
-                return True
+                return True, reply
             message.delivered = 1
             reply.append(message)
             if last:
-                return False
-        return False
+                return False, reply
+        return False, reply
 
     def _is_last(self, message: Message) -> bool:
         return message.counted + message.delivered + 1 >= self.max_deliveries
@@ -274,7 +297,8 @@ class Lane:
         at = message.order
         self._put_back(message, self.now + delay, deliveries, at if park else None)
         if message.key is not None and park:
-            self._wait_in_place(message.key, at, message.id)
+            self.waiting.setdefault(message.key, {})[at] = message.id
+            self._blocker(message.key)
         return message.due
 
     def _wait_in_place(self, key: str, at: Place, message_id: str) -> None:
@@ -285,22 +309,31 @@ class Lane:
         return min(self.waiting[key].items())
 
     def park(self, entry: str, key: str, *, lost: bool) -> int:
-        message = self.find(entry)
-        if key not in self.waiting:
+        if not self._blocker(key):
             return -1
+        message = self.find(entry)
         if not message:
             return 2
         at = message.order
-        self._wait_in_place(key, at, self._free_id(message))
-        while lost and self._first(key)[0] != at and not self.scheduled(self._first(key)[1]):
-            del self.waiting[key][self._first(key)[0]]
-        first, blocker_id = self._first(key)
-        if first == at:
-            return 3
-        blocker = self.scheduled(blocker_id)
-        due = max(self.now, blocker.due if blocker else 0)
-        self._put_back(message, due, message.counted, at)
-        return 1 if blocker else 0
+        self.waiting[key][at] = self._free_id(message)
+        while (first := self._blocker(key)) and first[0] != at:
+            blocker = self.scheduled(first[1])
+            if blocker or not lost:
+                due = max(self.now, blocker.due if blocker else 0)
+                self._put_back(message, due, message.counted, at)
+                return 1 if blocker else 0
+            del self.waiting[key][first[0]]
+        return 3
+
+    def _blocker(self, key: str) -> tuple[Place, str] | None:
+        """Tell whom a key waits for, and where that stands; and have it told."""
+        if not self.waiting.get(key):
+            self.waiting.pop(key, None)
+            self.parked.pop(key, None)
+            return None
+        first = min(self.waiting[key].items())
+        self.parked[key] = first[1]
+        return first
 
     def _put_back(self, message: Message, due: int, counted: int, at: Place | None) -> None:
         self.stream.remove(message)
@@ -317,11 +350,9 @@ class Lane:
         return message is not None
 
     def _unpark(self, key: str | None, at: Place | None) -> None:
-        if key is None or at is None or key not in self.waiting:
-            return
-        self.waiting[key].pop(at, None)
-        if not self.waiting[key]:
-            del self.waiting[key]
+        if key is not None and at in self.waiting.get(key, {}):
+            del self.waiting[key][at]
+            self._blocker(key)
 
     def claim(self, held: Held, messages: Collection[Message]) -> int:
         for message in messages:
@@ -341,11 +372,9 @@ class Lane:
             "dead": [(m.number, m.id) for m in self.dead],
             "recent": self.recent,
             "dedup": {name: f"{due} {first}" for name, (due, first) in self.dedup.items()},
-            "parked": {key: self._first(key)[1] for key in self.waiting},
+            "parked": self.parked,
             "waiting": sorted(
-                f"{len(key):08x}{key}{at[0]:016x}{at[1]:016x} {message_id}"
-                for key, ids in self.waiting.items()
-                for at, message_id in ids.items()
+                (key, *row) for key, rows in self.waiting.items() for row in rows.items()
             ),
             "leases": {key: (held.holder, held.epoch) for key, held in self.leases.items()},
         }

@@ -10,22 +10,18 @@ import anyio
 import pytest
 from redis import exceptions
 
-from delayq import LeaseLost, Queue, Server, ServerError, ServerUnreachable, scripts
+from delayq import Ordering, Queue, Server, ServerError, ServerUnreachable, scripts
 from delayq.bell import Bell
 from delayq.clock import mono_s
-from delayq.events import Released, TookOver
-from delayq.handling import Context, Handling
+from delayq.events import LeaseEnded, Released, TookOver
 from delayq.keys import GROUP
 from delayq.lease import Lease, LeaseStore, renew_blocking
 from delayq.message import Delivery
 from delayq.outbox import Outbox
 from delayq.pending import RECLAIM_LIMIT, Pending
 from delayq.schedule import Schedule
-from delayq.service import Service, Work
-from delayq.tape import Tape
-from delayq.term import Term
-from tests.conftest import KEYS, Client
-from tests.roles import troupe
+from tests.conftest import KEYS, Client, MakeQueue
+from tests.roles import publish, troupe
 from tests.servers import RealServer
 from tests.state import messages, owners
 from tests.test_outbox import Gate, outgoing
@@ -297,28 +293,23 @@ async def test_right_after_an_outage_a_closed_connection_proves_nothing(
         assert await store.gone([10**9]) == set()
 
 
+@pytest.mark.parametrize("ordering", ["strict", "key", "none"])
 async def test_nothing_is_begun_when_trust_has_ended(
-    client: Client, queue: Queue, pending: Pending, store: LeaseStore, lease: Lease
+    server: Server, make_queue: MakeQueue, ordering: Ordering
 ) -> None:
     """A process that was frozen may find that before its timers do."""
-    begun: list[object] = []
-
-    async def handle(body: object, _: Context) -> None:
-        begun.append(body)
-
-    calls = Bell(client, KEYS.vacancy)
-    handling = Handling(handle, 1, None)
-    work = Work("c1", pending, queue.retry, "block", handling, calls, queue.clock, Tape(), 1, True)
-    await queue.publish("m")
-    [delivery] = (await pending.fetch(lease, "-", 1)).deliveries
-    assert isinstance(delivery, Delivery)
-    term = Term(store, lease, "c1", Tape(), calls=calls)
-    await Service(work, term)._outcome(delivery)
-    assert begun == ["m"]
-    term.lease = replace(lease, trusted_until=mono_s() - 0.001)
-    with pytest.raises(LeaseLost):
-        await Service(work, term)._outcome(delivery)
-    assert begun == ["m"]
+    queue = make_queue(ordering)
+    await publish(queue, 1, 2)
+    async with troupe(server, queue) as t:
+        t.held[1] = anyio.Event()
+        await t.active("c1", concurrency=1)
+        await t.begins(1)
+        term = t.role("c1")._term
+        frozen = term.lease.holder
+        term.renewed(replace(term.lease, trusted_until=mono_s() - 0.001))
+        t.held[1].set()
+        await t.tape.until(LeaseEnded, "c1")
+    assert frozen not in [handled.consumer for handled in t.handled if handled.body == 2]
 
 
 async def test_whoever_passes_on_lets_others_go_first(
