@@ -301,13 +301,6 @@ class Lane:
             self._blocker(message.key)
         return message.due
 
-    def _wait_in_place(self, key: str, at: Place, message_id: str) -> None:
-        self.waiting.setdefault(key, {})[at] = message_id
-
-    def _first(self, key: str) -> tuple[Place, str]:
-        """Returns the place and the id of the message that a parked key waits for."""
-        return min(self.waiting[key].items())
-
     def park(self, entry: str, key: str, *, lost: bool) -> int:
         if not self._blocker(key):
             return -1

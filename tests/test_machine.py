@@ -400,7 +400,7 @@ class Machine(RuleBasedStateMachine):
     def ack(self, which: int, at: int) -> None:
         consumer, delivery = self.in_hand(which, at)
         key, freed = delivery.message.key, ("", "")
-        if key is not None and key in self.lane.waiting:
+        if key is not None and key in self.lane.parked:
             freed = (key, delivery.message.id)
         self.fenced(
             consumer,
@@ -427,7 +427,7 @@ class Machine(RuleBasedStateMachine):
         found = [
             (consumer, delivery) for consumer in self.busy for delivery in consumer.hand.values()
         ]
-        return [(c, d) for c, d in found if d.message.key in self.lane.waiting]
+        return [(c, d) for c, d in found if d.message.key in self.lane.parked]
 
     @precondition(lambda self: self.waiting)
     @rule(at=few, lost=st.booleans())
