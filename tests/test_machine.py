@@ -39,7 +39,7 @@ from tests.servers import RealServer
 
 BEGIN_MS = 10**12
 TTL_S = 3_600.0
-MAX_DELIVERIES = 3
+MAX_DELIVERIES = 2
 names = st.sampled_from(["c1", "c2", "c3"])
 who = st.integers(0, 2)
 """Of those that can, which one."""
@@ -110,6 +110,7 @@ class Machine(RuleBasedStateMachine):
         self.redis_is_what_the_model_says()  # which learns the ids of the entries
         self.acquire("c1", False)
         self.fetch(0, 3, 0, rewind=False, busy=False)
+        self.retry(0, 0, 0, park=True)
 
     # -- producers and pollers --
 
