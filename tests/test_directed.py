@@ -1,7 +1,7 @@
 """Directed schedules: each fault at the one moment where it would hurt."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -16,9 +16,10 @@ from delayq.clock import mono_s
 from delayq.events import Released, TookOver
 from delayq.keys import GROUP
 from delayq.lease import Lease, LeaseStore, renew_blocking
-from delayq.message import Delivery
-from delayq.outbox import Outbox
+from delayq.message import Delivery, Outgoing
+from delayq.outbox import Answer, Outbox
 from delayq.pending import RECLAIM_LIMIT, Pending
+from delayq.publishing import Terms, publish
 from delayq.schedule import Schedule
 from delayq.tape import Tape
 from delayq.term import Term
@@ -119,6 +120,19 @@ async def test_a_promotion_that_fails_half_way_loses_nothing(
     with pytest.raises(ServerError):
         await schedule.promote_as(seen)
     assert set(await places(client)) == {*"abc", "last"}
+
+
+@pytest.mark.parametrize("delay", [0, 5])
+async def test_a_publish_that_fails_half_way_is_not_known(
+    client: Client, queue: Queue, delay: float
+) -> None:
+    await exhaust(client, KEYS.stream)
+    await client.set(KEYS.arrival, "no number")
+    with pytest.raises(ServerError):
+        await queue.publish(1, id="a", delay=delay)
+    await client.delete(KEYS.stream, KEYS.arrival)
+    assert not (await queue.publish(1, id="a", delay=delay)).duplicate
+    assert await places(client) == ["a"]
 
 
 async def test_a_settlement_that_fails_half_way_loses_nothing(
@@ -349,6 +363,36 @@ async def test_followers_in_the_call_of_a_cancelled_leader_are_sent_all_the_same
             await anyio.wait_all_tasks_blocked()
             gate.open.set()
     assert done == ["before", "a", "b"]
+
+
+async def test_a_call_that_was_cut_off_is_carried_out_once(client: Client) -> None:
+    terms = Terms(None, 0, 60_000, None, whole=False)
+    first, carried_out, leading = anyio.Event(), anyio.Event(), anyio.CancelScope()
+
+    async def send(batch: Sequence[Outgoing], call: str) -> list[Answer]:
+        await first.wait()
+        answers = await publish(client, KEYS, terms, batch, call)
+        if len(batch) == 2 and not carried_out.is_set():
+            carried_out.set()
+            await anyio.Event().wait()  # the reply is lost
+        return answers
+
+    outbox = Outbox(send)
+
+    async def lead() -> None:
+        with leading:
+            await outbox.post(outgoing("leader"))
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as posting:
+            posting.start_soon(outbox.post, outgoing("first"))
+            posting.start_soon(lead)
+            posting.start_soon(outbox.post, outgoing("follower"))
+            await anyio.wait_all_tasks_blocked()
+            first.set()
+            await carried_out.wait()
+            leading.cancel()
+    assert (await messages(client))["ready"] == ["first", "leader", "follower"]
 
 
 async def test_a_call_made_again_after_another_one_of_its_consumer_counts_nothing_twice(

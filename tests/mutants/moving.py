@@ -7,6 +7,10 @@ KNOWN = "if due - now < window then redis.call('ZADD', recent, int(due + window)
 DIES = "test_directed.py::test_whoever_dies_after_its_script_leaves_each_message_in_one_place"
 BURIED = "  redis.call('XACK', stream, group, entry)\n  redis.call('XDEL', stream, entry)\n"
 BURY = "  local found = redis.call('XRANGE', stream, entry, entry)[1]\n  if found then"
+OVERTAKEN = (
+    "test_parking.py"
+    "::test_one_that_waited_is_not_overtaken_by_a_newer_one_that_goes_behind_the_blocker_first"
+)
 
 MOVING = [
     mutant(
@@ -15,11 +19,11 @@ MOVING = [
         ("lua/prelude.lua", PROMOTED, "  return #members"),
         (
             "schedule.py",
-            "        return moved, _seconds(wait_ms)",
+            "        return moved, _seconds(wait_us)",
             "        await scripts.command(\n"
             '            self._queue.client, "ZREMRANGEBYSCORE", k.schedule, "-inf", now_ms\n'
             "        )\n"
-            "        return moved, _seconds(wait_ms)",
+            "        return moved, _seconds(wait_us)",
         ),
     ),
     mutant(
@@ -75,10 +79,10 @@ MOVING = [
         ("lua/publish.lua", KNOWN, ""),
         (
             "publishing.py",
-            "    return [\n        BacklogFull",
+            "    now_ms = int(now)\n",
             "    for m in messages:\n"
             '        await scripts.command(client, "ZADD", k.recent, 10**14, f"i:{m.id}")\n'
-            "    return [\n        BacklogFull",
+            "    now_ms = int(now)\n",
         ),
     ),
     mutant(
@@ -87,10 +91,10 @@ MOVING = [
         ("lua/publish.lua", "    redis.call('HSET', dedup, dedup_id, int(due) .. ' ' .. id)\n"),
         (
             "publishing.py",
-            "    return [\n        BacklogFull",
+            "    now_ms = int(now)\n",
             "    for m in messages:\n"
-            '        await scripts.command(client, "HSET", k.dedup, m.dedup_id, f"1 {m.id}")\n'
-            "    return [\n        BacklogFull",
+            '        await scripts.command(client, "HSET", k.dedup, m.told[1:], f"1 {m.id}")\n'
+            "    now_ms = int(now)\n",
         ),
     ),
     mutant(
@@ -153,7 +157,7 @@ MOVING = [
     mutant(
         "equal due times by id",
         "test_queue.py::test_messages_come_out_by_due_time_then_arrival",
-        ("lua/prelude.lua", "redis.call('INCR', arrival))", "redis.call('INCR', arrival) * 0 + 1)"),
+        ("lua/prelude.lua", "    number = number + 1\n", "    number = 1\n"),
     ),
     mutant(
         "one malformed body stops a promotion",
@@ -195,7 +199,39 @@ MOVING = [
     ),
     mutant(
         "what waits behind a parked message goes before it",
-        "test_parking.py::test_what_was_met_before_its_blocker_goes_behind_it_and_before_what_comes_later",
-        ("lua/park.lua", "if is_before(last, place) then last = place end"),
+        OVERTAKEN,
+        ("lua/park.lua", "if first_waiting == row then", "if first_waiting then"),
+    ),
+    mutant(
+        "a parked message loses its place",
+        OVERTAKEN,
+        ("lua/prelude.lua", "local place = place_of(entry, fields)", "local place = entry"),
+    ),
+    mutant(
+        "a message without a place in the order of its key",
+        OVERTAKEN,
+        ("lua/park.lua", "local row = wait_in_place(waiting, key, place, id)", "local row"),
+    ),
+    mutant(
+        "an id is known before its message is written",
+        "test_directed.py::test_a_publish_that_fails_half_way_is_not_known",
+        (
+            "lua/publish.lua",
+            "    accept(id, due, count, from)\n",
+            "    if told then remember(id, dedup_id, due) end\n    accept(id, due, count, from)\n",
+        ),
+    ),
+    mutant(
+        "a call of publish is not known",
+        "test_lost_replies.py::test_a_publish_whose_reply_is_lost_is_one_message",
+        (
+            "lua/publish.lua",
+            "if untold then redis.call('ZADD', recent, int(now + window), call) end",
+        ),
+    ),
+    mutant(
+        "a call of publish made again does not look",
+        "test_lost_replies.py::test_a_publish_whose_reply_is_lost_is_one_message",
+        ("lua/publish.lua", "elseif told or not again then", "else"),
     ),
 ]

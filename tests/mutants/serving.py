@@ -7,6 +7,7 @@ READ = (
     "redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', stream,"
     " (pending[i - 1] or {'0'})[1])[1][2][1]"
 )
+BUSY = "test_queue.py::test_a_last_delivery_is_held_back_while_others_are_in_hand"
 CALL = "test_queue.py::test_a_call_made_again_counts_no_delivery_twice"
 
 SERVING = [
@@ -49,8 +50,8 @@ SERVING = [
         "test_lost_replies.py::test_an_heir_whose_replies_are_lost_keeps_every_message",
         (
             "service.py",
-            "pending.redeliver(lease, entries, call)",
-            "pending.redeliver(lease, entries)",
+            "lease, self._start, count, entries, call, busy=busy",
+            "lease, self._start, count, entries, new_id(), busy=busy",
         ),
     ),
     mutant(
@@ -58,14 +59,14 @@ SERVING = [
         CALL,
         (
             "lua/redeliver.lua",
-            "local deliveries = pending[4] + count_up",
-            "local deliveries = pending[4]",
+            "local id, deliveries = ARGV[i], ARGV[i + 1]",
+            "local id, deliveries = ARGV[i], ARGV[i + 1] - 1",
         ),
     ),
     mutant(
         "what is given back counts",
         "test_keyed.py::test_what_a_stop_finds_fetched_and_not_begun_is_not_counted",
-        ("lua/give_back.lua", "pending[4] - 1, 'JUSTID'", "pending[4], 'JUSTID'"),
+        ("lua/give_back.lua", "    uncount(stream, group, consumer, ARGV[i + 1], {id})\n"),
     ),
     mutant(
         "reclaiming counts",
@@ -75,7 +76,33 @@ SERVING = [
     mutant(
         "a last delivery beside others",
         "test_queue.py::test_a_last_delivery_is_made_alone",
-        ("lua/fetch.lua", "local alone = before == 0 and", "local alone = false and"),
+        ("lua/fetch.lua", "return before == 0 and last > 0 and", "return false and"),
+    ),
+    mutant(
+        "a last delivery beside what is in hand",
+        BUSY,
+        ("lua/fetch.lua", "and (busy or #old > 0) then", "and #old > 0 then"),
+        ("lua/fetch.lua", "local alone = not busy and", "local alone ="),
+    ),
+    mutant(
+        "what is held back counts",
+        BUSY,
+        ("lua/fetch.lua", "      uncount(stream, group, consumer, 0, rest)\n"),
+    ),
+    mutant(
+        "a fetch made again delivers more",
+        "test_queue.py::test_a_fetch_made_again_delivers_what_it_delivered_and_no_more",
+        ("lua/fetch.lua", "if before > 0 then count = before end\n"),
+    ),
+    mutant(
+        "a batch without a bound in bytes",
+        "test_queue.py::test_a_batch_is_bounded_in_bytes",
+        ("lua/fetch.lua", "return bytes > 0 or before > 0", "return true"),
+    ),
+    mutant(
+        "no lock around acknowledgements",
+        "test_keyed.py::test_whatever_settles_a_message_waits_for_acknowledgements_under_way",
+        ("service.py", "anyio.Lock(fast_acquire=True)", "anyio.Semaphore(9)"),
     ),
     mutant(
         "ack leaves the entry",
@@ -125,20 +152,20 @@ SERVING = [
         "ack while the message in hand may still fail",
         "test_ordered.py::test_after_a_kill_the_standby_takes_everything_in_order",
         (
-            "service.py",
-            "        await self.term.begin()\n",
-            "        await self.term.begin()\n"
-            "        self._unacked.append((delivery.entry, delivery.message.id))\n"
-            "        await self._flush()\n",
+            "ordered.py",
+            "        outcome = await self._outcome(delivery)\n",
+            "        self._handled(delivery)\n"
+            "        await self._flush()\n"
+            "        outcome = await self._outcome(delivery)\n",
         ),
     ),
     mutant(
         "what was handled is not acknowledged at a stop",
         "test_ordered.py::test_after_a_stop_the_standby_goes_on_and_nothing_is_handled_twice",
         (
-            "ordered.py",
-            "                await self._settle(delivery)\n        await self._flush()\n",
-            "                await self._settle(delivery)\n",
+            "service.py",
+            "            tasks.cancel_scope.cancel()\n        await self._flush()\n",
+            "            tasks.cancel_scope.cancel()\n",
         ),
     ),
     mutant(
@@ -175,17 +202,21 @@ SERVING = [
         "test_directed.py::test_followers_in_the_call_of_a_cancelled_leader_are_sent_all_the_same",
         (
             "outbox.py",
-            "self._waiting.extendleft(slot for slot in reversed(batch[1:]) if not slot.gone)",
-            "pass",
+            "            self._cut = call\n            raise\n",
+            "            raise\n",
         ),
+    ),
+    mutant(
+        "a call that was cut off is made again as another one",
+        "test_directed.py::test_a_call_that_was_cut_off_is_carried_out_once",
+        ("outbox.py", "self._cut = call\n", "self._cut = _Call(new_id(), call.slots)\n"),
     ),
     mutant(
         "a cancelled publisher keeps its turn",
         "test_outbox.py::test_a_publisher_that_is_cancelled_holds_up_no_other",
         (
             "outbox.py",
-            "            if slot.turn.is_set():\n                self._pass_on()\n",
-            "            pass\n",
+            "        if slot is self._leader:\n            self._pass_on()\n",
         ),
     ),
     mutant(
