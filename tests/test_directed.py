@@ -30,6 +30,7 @@ from tests.state import messages, owners
 from tests.test_outbox import Gate, outgoing
 
 FAR_MS = 10**14
+TERMS = Terms(None, 0, 60_000, None, whole=False)
 LAST_ID = "18446744073709551615-18446744073709551615"
 
 
@@ -365,13 +366,20 @@ async def test_followers_in_the_call_of_a_cancelled_leader_are_sent_all_the_same
     assert done == ["before", "a", "b"]
 
 
+@pytest.mark.parametrize("when", ["+0", "+5000"])
+async def test_a_call_of_publish_made_again_adds_nothing(client: Client, when: str) -> None:
+    batch = [outgoing(name)._replace(when=when) for name in "ab"]
+    first = await publish(client, KEYS, TERMS, batch, "call")
+    assert await publish(client, KEYS, TERMS, batch, "call") == first
+    assert await places(client) == ["a", "b"]
+
+
 async def test_a_call_that_was_cut_off_is_carried_out_once(client: Client) -> None:
-    terms = Terms(None, 0, 60_000, None, whole=False)
     first, carried_out, leading = anyio.Event(), anyio.Event(), anyio.CancelScope()
 
     async def send(batch: Sequence[Outgoing], call: str) -> list[Answer]:
         await first.wait()
-        answers = await publish(client, KEYS, terms, batch, call)
+        answers = await publish(client, KEYS, TERMS, batch, call)
         if len(batch) == 2 and not carried_out.is_set():
             carried_out.set()
             await anyio.Event().wait()  # the reply is lost

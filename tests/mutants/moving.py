@@ -223,7 +223,7 @@ MOVING = [
     ),
     mutant(
         "a call of publish is not known",
-        "test_lost_replies.py::test_a_publish_whose_reply_is_lost_is_one_message",
+        "test_directed.py::test_a_call_of_publish_made_again_adds_nothing",
         (
             "lua/publish.lua",
             "if untold then redis.call('ZADD', recent, int(now + window), call) end",
@@ -231,7 +231,7 @@ MOVING = [
     ),
     mutant(
         "a call of publish made again does not look",
-        "test_lost_replies.py::test_a_publish_whose_reply_is_lost_is_one_message",
+        "test_directed.py::test_a_call_of_publish_made_again_adds_nothing",
         ("lua/publish.lua", "elseif told or not again then", "else"),
     ),
 ]

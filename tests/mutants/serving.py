@@ -47,7 +47,8 @@ SERVING = [
     ),
     mutant(
         "each try of a call has an id of its own",
-        "test_lost_replies.py::test_an_heir_whose_replies_are_lost_keeps_every_message",
+        "test_lost_replies.py"
+        "::test_an_ordered_consumer_whose_replies_are_lost_skips_and_reorders_nothing",
         (
             "service.py",
             "lease, self._start, count, entries, call, busy=busy",
