@@ -10,7 +10,8 @@ from delayq.lease import LeaseStore
 from delayq.message import Delivery
 from delayq.pending import RECLAIM_LIMIT, Delivered, Malformed, Newer
 from delayq.retry import Again, DeadLetter
-from delayq.service import NEWER_MS, Service, Work
+from delayq.service import NEWER_MS, Service
+from delayq.settling import Work
 from delayq.term import Term
 
 SURVEY_S = 0.8

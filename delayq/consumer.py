@@ -23,7 +23,8 @@ from delayq.logs import log_trouble
 from delayq.ordered import Ordered
 from delayq.pending import Pending
 from delayq.queue import Queue
-from delayq.service import Service, Work
+from delayq.service import Service
+from delayq.settling import Work
 from delayq.standby import Standby
 from delayq.term import Term
 

@@ -3,7 +3,9 @@
 import asyncio
 import inspect
 import math
+import threading
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -126,6 +128,7 @@ class Handling:
         self._handler: Callable[[Any, Context], Any] = handler
         # A thread that outlives its time limit keeps its place: never do more run.
         self._threads = anyio.CapacityLimiter(concurrency)
+        self._unlimited = anyio.CapacityLimiter(math.inf)
         in_time = handler if _is_async(handler) else self._in_thread
         self._untimed: Callable[[Any, Context], Awaitable[None]] = in_time  # type: ignore[assignment]
         self.call = self._timed if time_limit_s else self._untimed
@@ -141,9 +144,26 @@ class Handling:
         return getattr(inspect.unwrap(self._handler), "__code__", None)
 
     async def _in_thread(self, body: Any, context: Context) -> None:
-        await to_thread.run_sync(
-            self._handler, body, context, abandon_on_cancel=True, limiter=self._threads
-        )
+        """Handle a message in a thread. Its place is free when the thread ends, not before."""
+        loop, begun, place = asyncio.get_running_loop(), threading.Lock(), object()
+
+        def free() -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits for the place
+                loop.call_soon_threadsafe(self._threads.release_on_behalf_of, place)
+
+        def handle() -> None:
+            if begun.acquire(blocking=False):
+                try:
+                    self._handler(body, context)
+                finally:
+                    free()
+
+        await self._threads.acquire_on_behalf_of(place)
+        try:
+            await to_thread.run_sync(handle, abandon_on_cancel=True, limiter=self._unlimited)
+        finally:
+            if begun.acquire(blocking=False):  # it was cancelled before it began
+                free()
 
     async def _timed(self, body: Any, context: Context) -> None:
         with anyio.move_on_after(self.time_limit_s) as limited:

@@ -9,7 +9,7 @@ from delayq.message import Delivery
 from delayq.ordered import InPlace, Ordered
 from delayq.pending import Delivered, Newer
 from delayq.pool import Pool
-from delayq.service import Work
+from delayq.settling import Work
 from delayq.term import Term
 
 MOST_IN_HAND = 1_000

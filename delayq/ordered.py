@@ -9,7 +9,8 @@ from delayq.message import Delivery
 from delayq.parking import Parking
 from delayq.pending import Delivered, Malformed, Newer
 from delayq.retry import Again, DeadLetter, Halt, Outcome, Park, in_order
-from delayq.service import NEWER_MS, Service, Work
+from delayq.service import NEWER_MS, Service
+from delayq.settling import Work
 from delayq.term import Term
 
 HALTED_S = 1.0

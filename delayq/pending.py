@@ -143,7 +143,7 @@ class Pending:
         :return: how many were pending for the holder of `lease`
         :raises LeaseLost: if the lease is over; nothing changed
         """
-        args = [part for d in deliveries for part in (d.entry, d.delivered - 1)]
+        args = [part for d in deliveries for part in (d.entry, max(0, d.delivered - 1))]
         return int(await self._run("give_back", lease, [lease.holder, *args]))
 
     async def ack(

@@ -7,28 +7,22 @@ process handles the last one.
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
 
-from delayq.bell import Bell
-from delayq.clock import Clock, mono_s
-from delayq.errors import GroupMissing, LeaseLost
-from delayq.events import Acked, DeadLettered, Observer, Retried
-from delayq.handling import Context, Handling, Tenure, outcome_of
-from delayq.message import Delivery, new_id
+from delayq.clock import mono_s
+from delayq.errors import LeaseLost
+from delayq.handling import Context, Tenure, outcome_of
+from delayq.message import Delivery
 from delayq.pace import Pace
-from delayq.pending import Batch, Delivered, Malformed, Pending
+from delayq.pending import Delivered
 from delayq.pool import Pool
-from delayq.retry import Again, DeadLetter, OnFailure, Park, Retry
+from delayq.retry import Again, DeadLetter
+from delayq.settling import Settling, Work
 from delayq.term import Term
 
-MAX_ACKS = 1_000
-"""Messages acknowledged by one script at most."""
-MOST_AT_ONCE = 500
-"""Messages given back by one script at most."""
 SETTLE_S = 0.01
 """Handled messages are acknowledged with the next fetch, but not later than this: so that a death
 repeats, besides the messages in hand, only what was handled in these last milliseconds."""
@@ -38,28 +32,11 @@ NEWER_MS = 1_000
 """How long a message that a newer delayq wrote is put off, where others may take it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What is served, and with what."""
-
-    role: str
-    pending: Pending
-    policy: Retry
-    on_failure: OnFailure
-    handling: Handling
-    bell: Bell
-    clock: Clock
-    observe: Observer
-    batch: int
-    acknowledge: bool
-
-
-class Service:
+class Service(Settling):
     """Base of the ways to serve a term, which differ in what may be handled at once."""
 
     def __init__(self, work: Work, term: Term) -> None:
-        self.work = work
-        self.term = term
+        super().__init__(work, term)
         self.listening = False
         """Whether it waits for messages that are new."""
         lease = term.lease
@@ -71,11 +48,6 @@ class Service:
         """Entries that were delivered, and are not settled."""
         self._alone = False
         """Whether a last delivery is in hand, or waits until nothing is: it is made alone."""
-        self._unacked: list[tuple[str, str]] = []
-        self._unacked_since = 0.0
-        self._acking = anyio.Lock(fast_acquire=True)
-        """Acknowledgements leave in the order in which they were earned."""
-        self._start = "-"
         self._stopping = False
         self._paused = False
         self._waiting = anyio.CancelScope()
@@ -148,7 +120,7 @@ class Service:
             await self._pause(self._until_settled)
 
     async def _more(self, room: int) -> None:
-        batch = await self._fetch(room)
+        batch = await self._fetch(room, busy=self._busy())
         # A group that was made anew begins at the beginning: with what is in hand as well.
         new = [d for d in batch.deliveries if d.entry not in self._in_hand]
         await self._hand_out(new)
@@ -247,90 +219,3 @@ class Service:
         ends_at = now_s + limit_s if limit_s else math.inf
         context = Context(delivery.message, delivery.entry, self._tenure, ends_at)
         return outcome_of(self.work.handling, context, self.work.policy)
-
-    # -- settling --
-
-    def _handled(self, delivery: Delivery) -> None:
-        if self.work.acknowledge:
-            if not self._unacked:
-                self._unacked_since = mono_s()
-            self._unacked.append((delivery.entry, delivery.message.id))
-
-    async def _fetch(self, count: int) -> Batch:
-        """Acknowledge what was handled and fetch what comes next, in one round trip."""
-        pending, call, busy = self.work.pending, new_id(), self._busy()
-        async with self._acking:
-            acked, self._unacked = self._unacked[:MAX_ACKS], self._unacked[MAX_ACKS:]
-            entries = [entry for entry, _ in acked]
-            try:
-                batch = await self.term.fenced(
-                    "acknowledge and fetch" if acked else "fetch",
-                    lambda lease: pending.fetch(
-                        lease, self._start, count, entries, call, busy=busy
-                    ),
-                )
-            except GroupMissing:
-                # Foreign hands took the stream or its group away: begin again with what is left.
-                await self.term.fenced("create the group", lambda _: pending.ensure_group())
-                self._start = "-"
-                batch = Batch([])
-            self._report_acked(acked)
-        if batch.deliveries:
-            self._start = "(" + batch.deliveries[-1].entry
-        return batch
-
-    async def _flush(self) -> None:
-        """Acknowledge what was handled: when this returns, nothing of it is under way either."""
-        async with self._acking:
-            while self._unacked:
-                acked, self._unacked = self._unacked[:MAX_ACKS], self._unacked[MAX_ACKS:]
-                entries = [entry for entry, _ in acked]
-                pending = self.work.pending
-                await self.term.fenced("acknowledge", lambda lease: pending.ack(lease, entries))  # noqa: B023
-                self._report_acked(acked)
-
-    async def _redeliver(self, messages: Sequence[tuple[str, int]]) -> list[Delivered]:
-        pending = self.work.pending
-        return await self.term.fenced("fetch", lambda lease: pending.redeliver(lease, messages))
-
-    async def _give_back(self, deliveries: Sequence[Delivered]) -> None:
-        """Take back the delivery of what was fetched and not begun."""
-        pending, given = self.work.pending, list(deliveries)
-        while given:
-            part, given = given[:MOST_AT_ONCE], given[MOST_AT_ONCE:]
-            await self.term.fenced("give back", lambda lease: pending.give_back(lease, part))  # noqa: B023
-
-    async def _retry(self, delivery: Delivery, outcome: Again | Park) -> None:
-        """Put a message back on the schedule."""
-        pending, park = self.work.pending, isinstance(outcome, Park)
-        await self.term.fenced(
-            "retry",
-            lambda lease: pending.retry_later(lease, delivery, outcome.delay_ms, park=park),
-        )
-        self._report_retry(delivery, outcome)
-
-    async def _bury(self, delivery: Delivery | Malformed, outcome: DeadLetter) -> None:
-        entry = delivery.entry
-        if isinstance(delivery, Malformed):
-            message_id, deliveries = entry, delivery.delivered
-        else:
-            message_id, deliveries = delivery.message.id, delivery.message.deliveries
-        await self.term.fenced(
-            "dead letter",
-            lambda lease: self.work.pending.dead_letter(
-                lease, entry, deliveries, outcome.reason, outcome.error
-            ),
-        )
-        epoch = self.term.lease.epoch
-        why = (outcome.reason, outcome.error)
-        self.work.observe(DeadLettered(self.work.role, epoch, message_id, deliveries, *why))
-
-    def _report_acked(self, acked: list[tuple[str, str]]) -> None:
-        if acked:
-            ids = tuple([message_id for _, message_id in acked])
-            self.work.observe(Acked(self.work.role, self.term.lease.epoch, ids))
-
-    def _report_retry(self, delivery: Delivery, outcome: Again | Park) -> None:
-        message, epoch = delivery.message, self.term.lease.epoch
-        told = (message.id, message.deliveries, outcome.delay_ms, outcome.error)
-        self.work.observe(Retried(self.work.role, epoch, *told))

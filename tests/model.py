@@ -3,7 +3,7 @@
 It is as large as the scripts' meaning and knows nothing of their means. Times are ms.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,6 @@ from delayq.publishing import DEDUP_WINDOW_MS as WINDOW_MS
 
 Place = tuple[int, int]
 """Where an entry stands in its stream."""
-NOWHERE: Place = (0, 0)
 GONE = "gone"
 
 
@@ -61,15 +60,6 @@ class Held:
 
 
 @dataclass
-class Mark:
-    """Of a parked key: the last that waits, until when, and for which id."""
-
-    last: Place
-    until: int
-    blocker: str
-
-
-@dataclass
 class Lane:
     """Everything that is kept for a lane."""
 
@@ -81,30 +71,53 @@ class Lane:
     settled: set[int] = field(default_factory=set)
     recent: dict[str, int] = field(default_factory=dict)
     dedup: dict[str, tuple[int, str]] = field(default_factory=dict)
-    parked: dict[str, Mark] = field(default_factory=dict)
+    parked: dict[str, str] = field(default_factory=dict)
+    """Parked keys, to the id that they wait for, as it was last told."""
+    waiting: dict[str, dict[Place, str]] = field(default_factory=dict)
+    """For each of them who waits, by its place in the order of the key."""
     leases: dict[str, Held] = field(default_factory=dict)
     arrivals: int = 0
 
     # -- publishing and the schedule --
 
-    def publish(self, message: Message, dedup_id: str, promote: int) -> tuple[str, int, bool]:
-        """`promote` is as publish.lua has it. Returns what the receipt says."""
+    def publish(
+        self, messages: Sequence[Message], call: str, promote: int, dedup_id: str = ""
+    ) -> list[tuple[str, int, bool]]:
+        """Accept a call's messages; `promote` is as publish.lua has it.
+
+        :param call: its id, if the ids of its messages are not told; '' if they are
+        :return: what the receipts say
+        """
+        again = self.recent.get(f"c:{call}", 0) > self.now
         if promote > 0:
             self.promote()
         overtaking = promote != 0 and any(m.due <= self.now for m in self.schedule)
-        if found := self._known(message.id, dedup_id):
-            return *found, True
-        if message.due - self.now < WINDOW_MS:
-            self.recent[f"i:{message.id}"] = message.due + WINDOW_MS
-        if dedup_id:
-            self.recent[f"d:{dedup_id}"] = self.now + WINDOW_MS
-            self.dedup[dedup_id] = (message.due, message.id)
+        known = [None if call else self._known(m.id, dedup_id) for m in messages]
+        new = [m for m, found in zip(messages, known, strict=True) if not found and not again]
+        for message in new:
+            self._accept(message, overtaking=overtaking)
+        if new:
+            self._remember(new, call, dedup_id)
+            self._forget_old(2 * len(new) + 8)
+        receipts = zip(messages, known, strict=True)
+        return [(*(k or (m.id, m.due)), k is not None) for m, k in receipts]
+
+    def _accept(self, message: Message, *, overtaking: bool) -> None:
         if message.due > self.now or overtaking:
             self._schedule(message)
         else:
             self.stream.append(message)
-        self._forget_old()
-        return message.id, message.due, False
+
+    def _remember(self, new: Sequence[Message], call: str, dedup_id: str) -> None:
+        if call:
+            self.recent[f"c:{call}"] = self.now + WINDOW_MS
+            return
+        for message in new:
+            if message.due - self.now < WINDOW_MS:
+                self.recent[f"i:{message.id}"] = message.due + WINDOW_MS
+            if dedup_id:
+                self.recent[f"d:{dedup_id}"] = self.now + WINDOW_MS
+                self.dedup[dedup_id] = (message.due, message.id)
 
     def _known(self, message_id: str, dedup_id: str) -> tuple[str, int] | None:
         if dedup_id and self.recent.get(f"d:{dedup_id}", 0) > self.now:
@@ -116,9 +129,9 @@ class Lane:
             return message_id, until - WINDOW_MS
         return None
 
-    def _forget_old(self) -> None:
+    def _forget_old(self, most: int) -> None:
         old = sorted((until, known) for known, until in self.recent.items() if until <= self.now)
-        for _, known in old[:10]:
+        for _, known in old[:most]:
             del self.recent[known]
             if known.startswith("d:"):
                 del self.dedup[known[2:]]
@@ -156,7 +169,7 @@ class Lane:
         message = self.scheduled(message_id)
         if message:
             self.recent.pop(f"i:{message_id}", None)
-            self._unpark(message.key, message.id, message.place)
+            self._unpark(message.key, message.place)
             self.schedule.remove(message)
             self.settled.add(message.number)
         return message is not None
@@ -178,7 +191,7 @@ class Lane:
             purged = [m for m in self.stream if m.owner is None]
             for message in purged:
                 self.recent.pop(f"i:{message.id}", None)
-                self._unpark(message.key, message.id, message.order)
+                self._unpark(message.key, message.order)
                 self.stream.remove(message)
         else:
             purged, self.dead = self.dead, []
@@ -210,55 +223,72 @@ class Lane:
     def ack(self, entries: Collection[str], freed: tuple[str, str] = ("", "")) -> int:
         found = [m for m in self.stream if m.entry in entries]
         if freed[1]:
-            self._unpark(*freed, found[0].order if found else None)
+            self._unpark(freed[0], found[0].order if found else None)
         for message in found:
             self.stream.remove(message)
             self.settled.add(message.number)
         return len(found)
 
     def fetch(
-        self, held: Held, scope: str, start: str, count: int, call: str
-    ) -> list[tuple[int, int]]:
-        """Returns number and deliveries of each message."""
+        self, held: Held, scope: str, start: str, count: int, call: str, *, busy: bool
+    ) -> tuple[bool, list[tuple[int, int]]]:
+        """Returns whether a last delivery was held back; number and deliveries of each message."""
         before = held.fetched if held.repeats(call) else 0
-        count = before or count
+        held_back, reply = self._deliver(held.holder, scope, start, count, before, busy=busy)
+        held.fetched = len(reply)
+        return held_back, [(m.number, m.counted + m.delivered) for m in reply]
+
+    def _deliver(
+        self, holder: str, scope: str, start: str, count: int, before: int, *, busy: bool
+    ) -> tuple[bool, list[Message]]:
+        count, reply = before or count, list[Message]()
         pending = [m for m in self.stream if m.owner and scope in {"", m.owner}]
         pending = [m for m in pending if start == "-" or place(m.entry) > place(start[1:])][:count]
-        reply: list[Message] = []
-        alone = False
         for message in pending:
-            delivered = message.delivered + (not before)
-            alone = not before and delivered >= self.max_deliveries
-            if alone and reply:
-                break
-            message.owner, message.delivered = held.holder, delivered
+            message.owner = holder
+            last = not before and self._is_last(message)
+            if last and (busy or reply):
+                return True, reply
+            message.delivered += not before
             reply.append(message)
-            if alone:
-                break
-        if not alone and not before and len(pending) < count:
-            for message in [m for m in self.stream if not m.owner][: count - len(pending)]:
-                message.owner, message.delivered = held.holder, 1
-                reply.append(message)
-        held.fetched = len(reply)
-        return [(m.number, m.counted + m.delivered) for m in reply]
+            if last:
+                return False, reply
+        if len(pending) == count or before:
+            return False, reply
+        # What is read is pending from then on, also if it is held back.
+        read = [m for m in self.stream if not m.owner][: count - len(pending)]
+        for message in read:
+            message.owner = holder
+        for message in read:
+            last = self._is_last(message)
+            if last and (busy or reply):
+                return True, reply
+            message.delivered = 1
+            reply.append(message)
+            if last:
+                return False, reply
+        return False, reply
 
-    def redeliver(self, held: Held, entries: Collection[str], call: str) -> list[tuple[int, int]]:
-        found = self._owned(held, entries)
-        repeated = held.repeats(call)
-        for message in found:
-            message.delivered += not repeated
-        return [(m.number, m.counted + m.delivered) for m in found]
+    def _is_last(self, message: Message) -> bool:
+        return message.counted + message.delivered + 1 >= self.max_deliveries
 
-    def give_back(self, held: Held, entries: Collection[str], call: str) -> int:
-        found = [m for m in self._owned(held, entries) if m.delivered]
-        if held.repeats(call):
-            return 0
-        for message in found:
-            message.delivered -= 1
+    def redeliver(self, held: Held, messages: Collection[tuple[str, int]]) -> list[tuple[int, int]]:
+        found = self._owned(held, messages)
+        for message, delivered in found:
+            message.delivered = delivered + 1
+        return [(m.number, m.counted + m.delivered) for m, _ in found]
+
+    def give_back(self, held: Held, messages: Collection[tuple[str, int]]) -> int:
+        found = self._owned(held, messages)
+        for message, delivered in found:
+            message.delivered = delivered - 1
         return len(found)
 
-    def _owned(self, held: Held, entries: Collection[str]) -> list[Message]:
-        return [m for entry in entries if (m := self.find(entry)) and m.owner == held.holder]
+    def _owned(
+        self, held: Held, messages: Collection[tuple[str, int]]
+    ) -> list[tuple[Message, int]]:
+        found = [(self.find(entry), delivered) for entry, delivered in messages]
+        return [(m, delivered) for m, delivered in found if m and m.owner == held.holder]
 
     def retry(self, entry: str, delay: int, deliveries: int, *, park: bool) -> int:
         message = self.find(entry)
@@ -267,28 +297,36 @@ class Lane:
         at = message.order
         self._put_back(message, self.now + delay, deliveries, at if park else None)
         if message.key is not None and park:
-            mark = self.parked.get(message.key)
-            last = mark.last if mark and at < mark.last else NOWHERE
-            until = max(message.due, mark.until if mark else 0)
-            self.parked[message.key] = Mark(last, until, message.id)
+            self.waiting.setdefault(message.key, {})[at] = message.id
+            self._blocker(message.key)
         return message.due
 
     def park(self, entry: str, key: str, *, lost: bool) -> int:
-        mark, message = self.parked.get(key), self.find(entry)
-        if not mark:
+        if not self._blocker(key):
             return -1
+        message = self.find(entry)
         if not message:
             return 2
-        blocker = self.scheduled(mark.blocker)
-        if lost and not blocker:
-            mark.blocker = ""
         at = message.order
-        if self._free_id(message) == mark.blocker or (not mark.blocker and mark.last >= at):
-            return 3
-        mark.until = max(self.now, blocker.due if blocker else 0, mark.until)
-        mark.last = max(mark.last, at)
-        self._put_back(message, mark.until, message.counted, at)
-        return 1 if blocker or not mark.blocker else 0
+        self.waiting[key][at] = self._free_id(message)
+        while (first := self._blocker(key)) and first[0] != at:
+            blocker = self.scheduled(first[1])
+            if blocker or not lost:
+                due = max(self.now, blocker.due if blocker else 0)
+                self._put_back(message, due, message.counted, at)
+                return 1 if blocker else 0
+            del self.waiting[key][first[0]]
+        return 3
+
+    def _blocker(self, key: str) -> tuple[Place, str] | None:
+        """Tell whom a key waits for, and where that stands; and have it told."""
+        if not self.waiting.get(key):
+            self.waiting.pop(key, None)
+            self.parked.pop(key, None)
+            return None
+        first = min(self.waiting[key].items())
+        self.parked[key] = first[1]
+        return first
 
     def _put_back(self, message: Message, due: int, counted: int, at: Place | None) -> None:
         self.stream.remove(message)
@@ -300,18 +338,14 @@ class Lane:
         message = self.find(entry)
         if message:
             self.stream.remove(message)
-            self._unpark(message.key, message.id, message.order)
+            self._unpark(message.key, message.order)
             self.dead.append(message)
         return message is not None
 
-    def _unpark(self, key: str | None, message_id: str, at: Place | None) -> None:
-        mark = self.parked.get(key) if key is not None else None
-        if not mark or key is None:
-            return
-        if mark.blocker == message_id:
-            mark.blocker = ""
-        if not mark.blocker and (mark.last == NOWHERE or (at is not None and at >= mark.last)):
-            del self.parked[key]
+    def _unpark(self, key: str | None, at: Place | None) -> None:
+        if key is not None and at in self.waiting.get(key, {}):
+            del self.waiting[key][at]
+            self._blocker(key)
 
     def claim(self, held: Held, messages: Collection[Message]) -> int:
         for message in messages:
@@ -331,10 +365,10 @@ class Lane:
             "dead": [(m.number, m.id) for m in self.dead],
             "recent": self.recent,
             "dedup": {name: f"{due} {first}" for name, (due, first) in self.dedup.items()},
-            "parked": {
-                key: f"{m.last[0]}-{m.last[1]} {m.until} {m.blocker}"
-                for key, m in self.parked.items()
-            },
+            "parked": self.parked,
+            "waiting": sorted(
+                (key, *row) for key, rows in self.waiting.items() for row in rows.items()
+            ),
             "leases": {key: (held.holder, held.epoch) for key, held in self.leases.items()},
         }
 

@@ -193,6 +193,24 @@ async def test_a_handling_beyond_its_time_limit_has_failed(
     released.set()
 
 
+async def test_threads_over_their_time_limit_keep_their_places(
+    stage: Stage, make_queue: MakeQueue, released: threading.Event
+) -> None:
+    begun: list[int] = []
+
+    def wait(body: int, _context: Context) -> None:
+        begun.append(body)
+        released.wait()
+
+    queue = make_queue("none", Retry(max_deliveries=1))
+    await stage.active("c1", queue, wait, concurrency=2, time_limit_s=0.05)
+    await publish(queue, *range(6))
+    with anyio.fail_after(10):
+        while (await queue.stats()).dead < 6:
+            await anyio.lowlevel.checkpoint()
+    assert len(begun) == 2, "the others failed while they waited for a place"
+
+
 async def test_a_context_tells_when_a_message_was_due_and_that_its_time_has_no_end(
     stage: Stage, queue: Queue
 ) -> None:

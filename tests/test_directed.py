@@ -1,7 +1,7 @@
 """Directed schedules: each fault at the one moment where it would hurt."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -10,27 +10,23 @@ import anyio
 import pytest
 from redis import exceptions
 
-from delayq import LeaseLost, Queue, Server, ServerError, ServerUnreachable, scripts
+from delayq import Ordering, Queue, Server, ServerError, ServerUnreachable, scripts
 from delayq.bell import Bell
 from delayq.clock import mono_s
-from delayq.events import Released, TookOver
+from delayq.events import LeaseEnded, Released, TookOver
 from delayq.keys import GROUP
 from delayq.lease import Lease, LeaseStore, renew_blocking
-from delayq.message import Delivery, Outgoing
-from delayq.outbox import Answer, Outbox
+from delayq.message import Delivery
+from delayq.outbox import Outbox
 from delayq.pending import RECLAIM_LIMIT, Pending
-from delayq.publishing import Terms, publish
 from delayq.schedule import Schedule
-from delayq.tape import Tape
-from delayq.term import Term
-from tests.conftest import KEYS, Client
-from tests.roles import troupe
+from tests.conftest import KEYS, Client, MakeQueue
+from tests.roles import publish, troupe
 from tests.servers import RealServer
 from tests.state import messages, owners
 from tests.test_outbox import Gate, outgoing
 
 FAR_MS = 10**14
-TERMS = Terms(None, 0, 60_000, None, whole=False)
 LAST_ID = "18446744073709551615-18446744073709551615"
 
 
@@ -121,19 +117,6 @@ async def test_a_promotion_that_fails_half_way_loses_nothing(
     with pytest.raises(ServerError):
         await schedule.promote_as(seen)
     assert set(await places(client)) == {*"abc", "last"}
-
-
-@pytest.mark.parametrize("delay", [0, 5])
-async def test_a_publish_that_fails_half_way_is_not_known(
-    client: Client, queue: Queue, delay: float
-) -> None:
-    await exhaust(client, KEYS.stream)
-    await client.set(KEYS.arrival, "no number")
-    with pytest.raises(ServerError):
-        await queue.publish(1, id="a", delay=delay)
-    await client.delete(KEYS.stream, KEYS.arrival)
-    assert not (await queue.publish(1, id="a", delay=delay)).duplicate
-    assert await places(client) == ["a"]
 
 
 async def test_a_settlement_that_fails_half_way_loses_nothing(
@@ -310,15 +293,23 @@ async def test_right_after_an_outage_a_closed_connection_proves_nothing(
         assert await store.gone([10**9]) == set()
 
 
+@pytest.mark.parametrize("ordering", ["strict", "key", "none"])
 async def test_nothing_is_begun_when_trust_has_ended(
-    client: Client, store: LeaseStore, lease: Lease
+    server: Server, make_queue: MakeQueue, ordering: Ordering
 ) -> None:
     """A process that was frozen may find that before its timers do."""
-    calls = Bell(client, KEYS.vacancy)
-    await Term(store, lease, "c1", Tape(), calls=calls).begin()
-    late = Term(store, replace(lease, trusted_until=mono_s() - 0.001), "c1", Tape(), calls=calls)
-    with pytest.raises(LeaseLost):
-        await late.begin()
+    queue = make_queue(ordering)
+    await publish(queue, 1, 2)
+    async with troupe(server, queue) as t:
+        t.held[1] = anyio.Event()
+        await t.active("c1", concurrency=1)
+        await t.begins(1)
+        term = t.role("c1")._term
+        frozen = term.lease.holder
+        term.renewed(replace(term.lease, trusted_until=mono_s() - 0.001))
+        t.held[1].set()
+        await t.tape.until(LeaseEnded, "c1")
+    assert frozen not in [handled.consumer for handled in t.handled if handled.body == 2]
 
 
 async def test_whoever_passes_on_lets_others_go_first(
@@ -364,43 +355,6 @@ async def test_followers_in_the_call_of_a_cancelled_leader_are_sent_all_the_same
             await anyio.wait_all_tasks_blocked()
             gate.open.set()
     assert done == ["before", "a", "b"]
-
-
-@pytest.mark.parametrize("when", ["+0", "+5000"])
-async def test_a_call_of_publish_made_again_adds_nothing(client: Client, when: str) -> None:
-    batch = [outgoing(name)._replace(when=when) for name in "ab"]
-    first = await publish(client, KEYS, TERMS, batch, "call")
-    assert await publish(client, KEYS, TERMS, batch, "call") == first
-    assert await places(client) == ["a", "b"]
-
-
-async def test_a_call_that_was_cut_off_is_carried_out_once(client: Client) -> None:
-    first, carried_out, leading = anyio.Event(), anyio.Event(), anyio.CancelScope()
-
-    async def send(batch: Sequence[Outgoing], call: str) -> list[Answer]:
-        await first.wait()
-        answers = await publish(client, KEYS, TERMS, batch, call)
-        if len(batch) == 2 and not carried_out.is_set():
-            carried_out.set()
-            await anyio.Event().wait()  # the reply is lost
-        return answers
-
-    outbox = Outbox(send)
-
-    async def lead() -> None:
-        with leading:
-            await outbox.post(outgoing("leader"))
-
-    with anyio.fail_after(5):
-        async with anyio.create_task_group() as posting:
-            posting.start_soon(outbox.post, outgoing("first"))
-            posting.start_soon(lead)
-            posting.start_soon(outbox.post, outgoing("follower"))
-            await anyio.wait_all_tasks_blocked()
-            first.set()
-            await carried_out.wait()
-            leading.cancel()
-    assert (await messages(client))["ready"] == ["first", "leader", "follower"]
 
 
 async def test_a_call_made_again_after_another_one_of_its_consumer_counts_nothing_twice(

@@ -345,11 +345,20 @@ async def test_a_halt_of_foreign_hands_can_be_resumed(client: Client, queue: Que
     assert not await client.exists(KEYS.halted)
 
 
+@pytest.mark.parametrize("ordering", ["strict", "key"])
+@pytest.mark.parametrize("mark", ["", "x", "0-0 5 m", "\x00", b"\xff"])
 async def test_marks_of_foreign_hands_do_not_keep_a_consumer_from_beginning(
-    client: Client, pending: Pending
+    server: Server, client: Client, make_queue: MakeQueue, ordering: Ordering, mark: str | bytes
 ) -> None:
-    await client.hset(KEYS.parked, mapping={"k": "x", "l": "0-0 5 m"})
-    assert await pending.parked() == {"l": "m"}
+    queue = make_queue(ordering)
+    await client.hset(KEYS.parked, mapping={"k": mark, "l": mark, b"\xff": mark})
+    for body, key in enumerate(["k", "l", "m", "k"]):
+        await queue.publish(body, key=key)
+    async with troupe(server, queue) as t:
+        await t.active("c1")
+        await t.settled(4)
+    assert sorted(t.bodies) == [0, 1, 2, 3]
+    assert t.bodies.index(0) < t.bodies.index(3)
 
 
 async def test_a_lease_of_foreign_hands_does_not_end_a_survey(

@@ -109,7 +109,7 @@ class Machine(RuleBasedStateMachine):
             self.publish(None, 0, key, None, PROMOTE_LIMIT)
         self.redis_is_what_the_model_says()  # which learns the ids of the entries
         self.acquire("c1", False)
-        self.fetch(0, 3, 0, False)
+        self.fetch(0, 3, 0, rewind=False, busy=False)
 
     # -- producers and pollers --
 
@@ -121,11 +121,7 @@ class Machine(RuleBasedStateMachine):
         self.numbers += 1
         number, name = self.numbers, known or f"m{self.numbers}"
         due = self.lane.now + delay
-        queue = {
-            PROMOTE_LIMIT: self.queue,
-            -1: replace(self.queue, past_due=False),
-            0: replace(self.queue, on_due=_unused),
-        }[terms]
+        queue = self.on_terms(terms)
 
         def publish() -> None:
             told = queue.publish(
@@ -133,10 +129,36 @@ class Machine(RuleBasedStateMachine):
             )
             receipt = self.run(told)
             message = model.Message(number, name, key, due)
-            expected = self.lane.publish(message, dedup_id or "", terms)
+            [expected] = self.lane.publish([message], "", terms, dedup_id or "")
             assert (receipt.id, receipt.due_ms, receipt.duplicate) == expected
             if receipt.duplicate and number not in self._accepted:
                 self.lane.settled.add(number)  # its first is the one message
+
+        publish()
+        self.published = publish
+
+    def on_terms(self, terms: int) -> Queue:
+        return {
+            PROMOTE_LIMIT: self.queue,
+            -1: replace(self.queue, past_due=False),
+            0: replace(self.queue, on_due=_unused),
+        }[terms]
+
+    @rule(count=few, delay=delays, key=keys, terms=any_terms)
+    def publish_untold(self, count: int, delay: int, key: str | None, terms: int) -> None:
+        """Publish messages whose ids nobody told: known is the call, not they."""
+        numbers = range(self.numbers + 1, self.numbers + count + 1)
+        self.numbers += count
+        queue, call, due = self.on_terms(terms), new_id(), self.lane.now + delay
+        after = timedelta(milliseconds=delay)
+        told = [queue.message(n, id=f"m{n}", delay=after, key=key) for n in numbers]
+        untold = [message._replace(told="") for message in told]
+
+        def publish() -> None:
+            receipts = self.run(queue._send(untold, call))
+            messages = [model.Message(n, f"m{n}", key, due) for n in numbers]
+            expected = self.lane.publish(messages, call, terms)
+            assert [(r.id, r.due_ms, r.duplicate) for r in receipts] == expected
 
         publish()
         self.published = publish
@@ -305,27 +327,26 @@ class Machine(RuleBasedStateMachine):
             call()
 
     @precondition(lambda self: self.holders)
-    @rule(which=who, count=few, acks=st.integers(0, 3), rewind=st.booleans())
-    def fetch(self, which: int, count: int, acks: int, rewind: bool) -> None:
+    @rule(which=who, count=few, acks=st.integers(0, 3), rewind=st.booleans(), busy=st.booleans())
+    def fetch(self, which: int, count: int, acks: int, rewind: bool, busy: bool) -> None:
         consumer = self.holder(which)
         settled, call = list(consumer.hand)[:acks], new_id()
         start = "-" if rewind else consumer.start
 
         def real(lease: Lease) -> Any:
-            return self.pending.fetch(lease, start, count, settled, call)
+            return self.pending.fetch(lease, start, count, settled, call, busy=busy)
 
         def modelled(held: model.Held) -> Any:
             self.lane.ack(settled)
-            return self.lane.fetch(
-                held, "" if self.queue.ordered else held.holder, start, count, call
-            )
+            scope = "" if self.queue.ordered else held.holder
+            return self.lane.fetch(held, scope, start, count, call, busy=busy)
 
-        def check(batch: Any) -> list[tuple[int, int]]:
+        def check(batch: Any) -> tuple[bool, list[tuple[int, int]]]:
             for entry in settled:
                 consumer.hand.pop(entry, None)
             if batch.deliveries:
                 consumer.start = "(" + batch.deliveries[-1].entry
-            return self.taken(consumer, batch.deliveries)
+            return batch.held_back, self.taken(consumer, batch.deliveries)
 
         self.fenced(consumer, real, modelled, check)
 
@@ -340,24 +361,26 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.busy)
     @rule(which=who, count=few)
     def redeliver(self, which: int, count: int) -> None:
-        consumer, call = self.in_hand(which)[0], new_id()
+        consumer, _ = self.in_hand(which)
         entries = sorted(consumer.hand, key=model.place)[:count]
+        messages = [(entry, consumer.hand[entry].delivered) for entry in entries]
         self.fenced(
             consumer,
-            lambda lease: self.pending.redeliver(lease, entries, call),
-            lambda held: self.lane.redeliver(held, entries, call),
+            lambda lease: self.pending.redeliver(lease, messages),
+            lambda held: self.lane.redeliver(held, messages),
             lambda deliveries: self.taken(consumer, deliveries),
         )
 
     @precondition(lambda self: self.busy)
     @rule(which=who, count=few)
     def give_back(self, which: int, count: int) -> None:
-        consumer, call = self.in_hand(which)[0], new_id()
-        entries = list(consumer.hand)[-count:]
+        consumer, _ = self.in_hand(which)
+        deliveries = list(consumer.hand.values())[-count:]
+        messages = [(d.entry, d.delivered) for d in deliveries]
         self.fenced(
             consumer,
-            lambda lease: self.pending.give_back(lease, entries, call),
-            lambda held: self.lane.give_back(held, entries, call),
+            lambda lease: self.pending.give_back(lease, deliveries),
+            lambda held: self.lane.give_back(held, messages),
         )
 
     def settles(
@@ -501,7 +524,7 @@ class Machine(RuleBasedStateMachine):
             if message.owner:
                 self.run(self.client.xack(KEYS.stream, GROUP, message.entry))
                 self.run(self.client.xdel(KEYS.stream, message.entry))
-        kept = {KEYS.stream, KEYS.dead, KEYS.epoch, KEYS.parked, "test:queues"}
+        kept = {KEYS.stream, KEYS.dead, KEYS.epoch, KEYS.parked, KEYS.waiting, "test:queues"}
         for key in set(self.run(self.client.keys("*"))) - kept:
             assert self.run(self.client.pttl(key)) > 0, key
         assert self.run(self.client.xlen(KEYS.stream)) == 0
@@ -523,9 +546,11 @@ async def seen(client: Client, leases: list[str]) -> tuple[dict[str, Any], list[
         at_once.zrange(KEYS.schedule, 0, -1, withscores=True).hgetall(KEYS.bodies)
         at_once.zrange(KEYS.recent, 0, -1, withscores=True)
         at_once.hgetall(KEYS.dedup).hgetall(KEYS.parked)
+        at_once.zrange(KEYS.waiting, 0, -1)
         for key in leases:
             at_once.hmget(key, "holder", "epoch")
-        stream, dead, rows, schedule, bodies, recent, dedup, parked, *held = await at_once.execute()
+        answers = await at_once.execute()
+    stream, dead, rows, schedule, bodies, recent, dedup, parked, waiting, *held = answers
     pending = {row["message_id"]: (row["consumer"], row["times_delivered"]) for row in rows}
     assert sorted(member[12:] for member, _ in schedule) == sorted(bodies), "orphans"
     view = {
@@ -544,6 +569,7 @@ async def seen(client: Client, leases: list[str]) -> tuple[dict[str, Any], list[
         "recent": {known: int(at) for known, at in recent},
         "dedup": dedup,
         "parked": parked,
+        "waiting": [_row(row) for row in waiting],
         "leases": {
             key: (holder, int(epoch))
             for key, (holder, epoch) in zip(leases, held, strict=True)
@@ -558,6 +584,13 @@ def _scheduled(member: str, due: float, packed: str) -> tuple[Any, ...]:
     assert packed[:12] == member[:12], "the arrival number is the same in both"
     values = dict(zip(fields[::2], fields[1::2], strict=True))
     return (member, int(due), int(values["body"]), *_counted(values))
+
+
+def _row(row: str) -> tuple[str, model.Place, str]:
+    """Who waits: 8 digits tell how long the key is; it, its place in 32 digits, and the id."""
+    end = 8 + int(row[:8], 16)
+    key, at, waiting_id = row[8:end], row[end : end + 32], row[end + 33 :]
+    return key, (int(at[:16], 16), int(at[16:], 16)), waiting_id
 
 
 def _counted(fields: Mapping[str, str]) -> tuple[int, model.Place | None]:

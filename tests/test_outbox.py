@@ -11,6 +11,7 @@ from delayq import BacklogFull, Queue, Server, ServerUnreachable
 from delayq.clock import Clock
 from delayq.message import Outgoing, Receipt
 from delayq.outbox import Answer, Outbox
+from delayq.publishing import Terms, publish
 from delayq.schedule import Schedule
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.servers import RealServer
@@ -118,6 +119,45 @@ async def test_a_leader_cancelled_in_flight_leaves_its_followers_sent_once(
     assert len(ids) == len(set(ids))
     assert {f"follower-{number}" for number in range(20)} <= set(ids)
     assert len(receipts) == 20
+
+
+async def test_a_call_that_was_cut_off_is_made_again_under_its_id() -> None:
+    gate, calls = Gate(), []
+
+    async def send(batch: Sequence[Outgoing], call: str) -> list[Answer]:
+        calls.append(call)
+        return await gate.send(batch, call)
+
+    outbox, cut = Outbox(send), anyio.CancelScope()
+
+    async def lead() -> None:
+        with cut:
+            await outbox.post(outgoing("b"))
+
+    async with anyio.create_task_group() as publishing:
+        publishing.start_soon(outbox.post, outgoing("a"))
+        await anyio.wait_all_tasks_blocked()
+        publishing.start_soon(lead)
+        await anyio.wait_all_tasks_blocked()
+        publishing.start_soon(outbox.post, outgoing("c"))
+        await anyio.wait_all_tasks_blocked()
+        gate.open.set()
+        gate.open = anyio.Event()
+        await anyio.wait_all_tasks_blocked()
+        cut.cancel()
+        await anyio.wait_all_tasks_blocked()
+        gate.open.set()
+    assert gate.calls == [["a"], ["b", "c"], ["b", "c"]]
+    assert calls[0] != calls[1] == calls[2]
+
+
+async def test_a_call_made_again_adds_nothing_though_the_caller_chose_no_id(
+    client: Client,
+) -> None:
+    terms = Terms(None, 128, 60_000, None, whole=False)
+    for call in ("first", "first", "second"):
+        await publish(client, KEYS, terms, [outgoing("a")], call)
+    assert (await messages(client))["ready"] == ["a", "a"]
 
 
 async def test_publishes_outlast_a_server_that_comes_back_within_their_patience() -> None:

@@ -14,7 +14,9 @@ FENCING = [
     mutant("give-back without epoch", f"{OLDER}[give back]", ("lua/give_back.lua", FENCE)),
     mutant("reclaim without epoch", f"{OLDER}[reclaim]", ("lua/reclaim.lua", FENCE)),
     mutant(
-        "retry without epoch", f"{OLDER}[retry]", ("lua/retry.lua", " or fence(lease, ARGV[1])")
+        "retry without epoch",
+        f"{OLDER}[retry]",
+        ("lua/retry.lua", " or fence(lease, ARGV[1])"),
     ),
     mutant(
         "dead letter without epoch",
@@ -120,7 +122,7 @@ FENCING = [
     ),
     mutant(
         "a rest of a batch begun without trust",
-        "test_ordered.py::test_a_woken_consumer_begins_nothing_of_the_rest_of_its_batch",
+        "test_directed.py::test_nothing_is_begun_when_trust_has_ended",
         ("service.py", "if now_s > lease.trusted_until:", "if False:"),
     ),
     mutant(
