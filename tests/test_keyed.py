@@ -6,10 +6,12 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from delayq import Queue, Retry, RetryLater, Server
-from delayq.events import Refused, StoodBy, TookOver
+from delayq import Queue, Reject, Retry, RetryLater, Server
+from delayq.events import Acked, DeadLettered, Refused, StoodBy, TookOver
 from delayq.keyed import MOST_IN_HAND
 from delayq.keys import GROUP
+from delayq.lease import Lease
+from delayq.pending import Batch, Pending
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.roles import Troupe, troupe
 from tests.state import messages, owners
@@ -183,6 +185,30 @@ async def idle_but_for(t: Troupe, handlers: int) -> None:
         while not (service._lone and service._running == handlers):
             await anyio.lowlevel.checkpoint()
         await anyio.lowlevel.checkpoint()
+
+
+async def test_whatever_settles_a_message_waits_for_acknowledgements_under_way(
+    server: Server, make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = make_queue("key")
+    fetch = Pending.fetch
+    async with troupe(server, queue) as t:
+
+        async def slow(pending: Pending, lease: Lease, *args: Any, **options: Any) -> Batch:
+            acks = args[2]
+            if acks:
+                t.held["b1"].set()
+                with anyio.move_on_after(0.3):
+                    await t.tape.until(DeadLettered)
+            return await fetch(pending, lease, *args, **options)
+
+        monkeypatch.setattr(Pending, "fetch", slow)
+        t.held["b1"] = anyio.Event()
+        t.failing["b1"] = [Reject("no")]
+        await publish(queue, "a1", "b1")
+        await t.active("c1", concurrency=2)
+        await t.settled(2)
+        assert [type(e) for e in t.tape.of(Acked | DeadLettered)] == [Acked, DeadLettered]  # type: ignore[arg-type]
 
 
 async def test_a_malformed_entry_blocks_no_key(

@@ -34,6 +34,7 @@ async def test_an_ordered_consumer_whose_replies_are_lost_skips_and_reorders_not
             while await client.xlen(queue.keys.stream):
                 pass
             assert t.bodies == list(range(200))
+            assert {handled.deliveries for handled in t.handled} == {1}
         assert proxy.lost >= 5
 
 

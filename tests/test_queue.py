@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from delayq import InvalidMessage, Queue, Retry
@@ -123,6 +123,7 @@ async def test_a_publish_due_now_overtakes_nothing_due(client: Client, queue: Qu
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(dues=st.lists(st.integers(0, 5), min_size=1, max_size=40))
+@example(dues=[0] * 20)
 async def test_messages_come_out_by_due_time_then_arrival(
     client: Client, queue: Queue, dues: list[int]
 ) -> None:

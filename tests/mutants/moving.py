@@ -99,6 +99,11 @@ MOVING = [
         ("lua/publish.lua", "if untold then redis", "if false then redis"),
     ),
     mutant(
+        "a call of publish made again does not look",
+        "test_outbox.py::test_a_call_made_again_adds_nothing_though_the_caller_chose_no_id",
+        ("lua/publish.lua", "elseif told or not again then", "else"),
+    ),
+    mutant(
         "an id is known before its message is written",
         "test_fuzz.py::test_a_publish_that_failed_half_way_is_not_known_when_it_is_repeated",
         (
@@ -211,5 +216,11 @@ MOVING = [
         "park lets a later message pass",
         "test_parking.py::test_what_was_met_before_its_blocker_goes_behind_it_and_before_what_comes_later",
         ("lua/park.lua", "if first_waiting == row then return 3 end", "do return 3 end"),
+    ),
+    mutant(
+        "a parked message loses its place",
+        "test_parking.py"
+        "::test_one_that_waited_is_not_overtaken_by_a_newer_one_that_goes_behind_the_blocker_first",
+        ("lua/prelude.lua", "local place = place_of(entry, fields)", "local place = entry"),
     ),
 ]

@@ -45,6 +45,16 @@ SERVING = [
         ("lua/prelude.lua", "if redis.call('HGET', lease, 'call') == call then return true end"),
     ),
     mutant(
+        "each try of a call has an id of its own",
+        "test_lost_replies.py"
+        "::test_an_ordered_consumer_whose_replies_are_lost_skips_and_reorders_nothing",
+        (
+            "settling.py",
+            "lease, self._start, count, entries, call, busy=busy",
+            "lease, self._start, count, entries, new_id(), busy=busy",
+        ),
+    ),
+    mutant(
         "a redelivery does not count",
         CALL,
         ("pending.py", "for part in (entry, delivered + 1)]", "for part in (entry, delivered)]"),
@@ -52,7 +62,7 @@ SERVING = [
     mutant(
         "what is given back counts",
         "test_keyed.py::test_what_a_stop_finds_fetched_and_not_begun_is_not_counted",
-        ("pending.py", "(d.entry, d.delivered - 1)", "(d.entry, d.delivered)"),
+        ("pending.py", "(d.entry, max(0, d.delivered - 1))", "(d.entry, d.delivered)"),
     ),
     mutant(
         "reclaiming counts",
@@ -68,6 +78,21 @@ SERVING = [
         "a fetch that does not know that others are in hand",
         "test_queue.py::test_a_last_delivery_is_held_back_while_others_are_in_hand",
         ("lua/fetch.lua", "ARGV[9] == '1'", "false"),
+    ),
+    mutant(
+        "what is held back counts",
+        "test_queue.py::test_a_last_delivery_is_held_back_while_others_are_in_hand",
+        ("lua/fetch.lua", "      uncount(stream, group, consumer, 0, rest)\n"),
+    ),
+    mutant(
+        "a fetch made again delivers more",
+        "test_queue.py::test_a_fetch_made_again_delivers_what_it_delivered_and_no_more",
+        ("lua/fetch.lua", "if before > 0 then count = before end\n"),
+    ),
+    mutant(
+        "no lock around acknowledgements",
+        "test_keyed.py::test_whatever_settles_a_message_waits_for_acknowledgements_under_way",
+        ("settling.py", "anyio.Lock(fast_acquire=True)", "anyio.Semaphore(9)"),
     ),
     mutant(
         "a batch without a bound in bytes",
@@ -146,7 +171,7 @@ SERVING = [
     mutant(
         "a group that is gone ends the consumer",
         "test_ordered.py::test_a_group_that_foreign_hands_destroyed_is_made_again",
-        ("service.py", "        except GroupMissing:\n", "        except ZeroDivisionError:\n"),
+        ("settling.py", "        except GroupMissing:\n", "        except ZeroDivisionError:\n"),
     ),
     mutant(
         "safety poll removed",
