@@ -60,6 +60,8 @@ class Reader:
             how = "raised"
             raise
         finally:
+            if how == "cancelled" and not context.remaining():
+                how = "raised"  # its time limit ended it: a failure like others
             self._log.write(Handled, **place, id=message.id, how=how)
             self.handled += 1
 
