@@ -65,19 +65,23 @@ class Keyed(Ordered):
         return [*(delivery for line in self._lines.values() for delivery in line), *self._unread]
 
     async def _take(self, deliveries: Sequence[Delivered]) -> None:
+        lines: list[Key] = []
+        newer: Newer | None = None
         for at, delivery in enumerate(deliveries):
             if isinstance(delivery, Newer):  # its key is not known: so nothing may go past it
+                newer = delivery
                 self._unread += deliveries[at + 1 :]
-                await self._leave_to_newer(delivery)
-                return
+                break
             key = delivery.message.key if isinstance(delivery, Delivery) else None
             line_of = key if key is not None else (delivery.entry,)
             if line := self._lines.get(line_of):
                 line.append(delivery)
             else:
                 self._lines[line_of] = deque([delivery])
-                self._pool.line.append(line_of)
-        self._pool.add(())
+                lines.append(line_of)
+        self._pool.add(lines)
+        if newer:
+            await self._leave_to_newer(newer)
 
     async def _work_off(self, line_of: Key) -> None:
         """Handle the messages of a line, until one of them waits to be retried."""
