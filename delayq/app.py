@@ -110,6 +110,7 @@ class App:
         on_due: OnDue | None = None,
         max_backlog: int | None = None,
         dedup_window_s: float = 3600.0,
+        lanes: int = 1,
     ) -> AppQueue[B]:
         """Declare a queue: alike in every process that uses it.
 
@@ -119,6 +120,7 @@ class App:
         :param on_due: a hook of the poller, which may correct a message that is due
         :param max_backlog: messages scheduled, ready and pending, beyond which a publish is refused
         :param dedup_window_s: how long a `dedup_id` is known
+        :param lanes: how many; a key belongs to one of them, and each has an order of its own
         :raises InvalidName: if the name cannot stand in a key
         :raises ValueError: if the name is taken, or an option is none that there is
         """
@@ -135,6 +137,7 @@ class App:
             max_backlog,
             dedup_window_s,
             clock=self.clock,
+            lanes=lanes,
         )
         self.queues[name] = queue
         return queue

@@ -121,6 +121,8 @@ class Consumer:
                 listening = await opened.enter_async_context(anyio.create_task_group())
                 listening.start_soon(doorbell.listen)
                 listening.start_soon(vacancy.listen)
+                with anyio.CancelScope() as self._waiting:
+                    await outlast(queue.register, self.name, self._observe)
                 while not self._stopping:
                     await self._one_term(queue, store, doorbell, vacancy)
                 listening.cancel_scope.cancel()

@@ -50,7 +50,7 @@ _TRIES: tuple[tuple[str, tuple[object, ...], str], ...] = (
     ),
     ("CLIENT SETNAME", ("CLIENT SETNAME", "delayq-operator"), "connections bear no names"),
     ("INFO", ("INFO", "server"), "version and settings of the server are not checked"),
-    ("SMEMBERS", ("SMEMBERS", "{key}"), "queues of the namespace cannot be listed"),
+    ("HGETALL", ("HGETALL", "{key}"), "queues of the namespace cannot be listed"),
     ("EVAL", ("EVAL", "return 1", "0"), "no script can be sent: nothing works"),
     ("EVALSHA", ("EVALSHA", "0" * 40, "0"), "no script can be run: nothing works"),
     ("XINFO", ("XINFO STREAM", "{key}"), "consumers do not find the dead, and lists fail"),

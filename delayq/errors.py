@@ -24,6 +24,10 @@ class InvalidName(DelayqError, ValueError):
     """Raised when a namespace, queue or consumer name cannot stand in a key."""
 
 
+class LanesDiffer(DelayqError, ValueError):
+    """Raised when a queue is declared with another number of lanes than others use it with."""
+
+
 class InvalidFolder(DelayqError, ValueError):
     """Raised when the embedded server cannot keep its messages in the folder it was told."""
 

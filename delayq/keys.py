@@ -4,12 +4,15 @@ A lane's keys share the hash tag `{<queue>:<lane>}`, hence one Cluster slot.
 """
 
 import re
+import zlib
 from dataclasses import dataclass
 
 from delayq.errors import InvalidName
 
 GROUP = "delayq"
 """The consumer group of every lane's stream."""
+
+MAX_LANES = 1_024
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
@@ -139,5 +142,13 @@ def audit_of(key: str) -> str:
 
 
 def registry(namespace: str) -> str:
-    """SET: the names of the queues of a namespace, for whoever looks at all of them."""
-    return f"{checked_name('namespace', namespace)}:queues"
+    """HASH: name of each queue of a namespace → number of its lanes."""
+    return f"{checked_name('namespace', namespace)}:lanes"
+
+
+def lane_of(route: str, lanes: int) -> int:
+    """Tell the lane of what is known by `route`: CRC-32 of its UTF-8 bytes, modulo `lanes`.
+
+    It is the CRC of zlib, gzip and PNG (IEEE 802.3), which every language has.
+    """
+    return zlib.crc32(route.encode(errors="surrogatepass")) % lanes

@@ -96,6 +96,12 @@ class Outgoing(NamedTuple):
     """How many fields, names and values; 0 if they are packed."""
     fields: Sequence[str]
     """What has to wait is packed already: a JSON array, but for its end, which the script adds."""
+    key: str | None = None
+
+    @property
+    def route(self) -> str:
+        """What decides its lane: its key, or else its `dedup_id`, or else its id."""
+        return self.key or self.told[1:] or self.id
 
     @property
     def length(self) -> int:
@@ -174,6 +180,7 @@ def outgoing(body: str, options: Options, own_id: str | None = None) -> Outgoing
         due,
         len(parts) if due == _NOW else 0,
         parts if due == _NOW else (pydantic_core.to_json(parts)[:-1].decode(),),
+        options.get("key"),
     )
 
 

@@ -85,7 +85,6 @@ class Pending:
             except ScriptFailed as error:
                 if "BUSYGROUP" not in str(error):
                     raise
-        await self._queue.register()
 
     async def _has_group(self) -> bool:
         # Asked for first, since to create it is refused at maxmemory, even if it is there.

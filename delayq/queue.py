@@ -1,10 +1,10 @@
 """A queue: declared alike in every process; published to, looked at, changed."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Generic, Literal, Unpack, get_args
+from functools import cached_property
+from typing import Any, Generic, Literal, Unpack, cast, get_args
 
 from redis.asyncio import Redis
 
@@ -12,10 +12,10 @@ from delayq import changes, scripts
 from delayq.active import Active, handover, resume, who
 from delayq.body import B, Codec
 from delayq.browse import Browser, Stats, stats
+from delayq.bulk import Bulk
 from delayq.clock import SERVER_CLOCK, Clock
 from delayq.dead import DeadLetters
-from delayq.errors import DelayqError, ServerError, ServerOutOfMemory
-from delayq.keys import LaneKeys, registry
+from delayq.keys import MAX_LANES, LaneKeys, lane_of
 from delayq.message import (
     Message,
     Options,
@@ -26,9 +26,10 @@ from delayq.message import (
     outgoing,
     when,
 )
-from delayq.outbox import Answer, Outbox, batches
+from delayq.outbox import Answer, Outbox
 from delayq.publishing import PROMOTE_LIMIT, Terms, patiently, publish
 from delayq.record import Page, Record, State
+from delayq.registry import Registration, forget
 from delayq.retry import OnFailure, Retry
 
 Ordering = Literal["none", "strict", "key"]
@@ -56,6 +57,7 @@ class Queue(Generic[B]):
     connect: Callable[[], Redis]
     """Gives the client."""
     keys: LaneKeys
+    """Those of its first lane."""
     ordering: Ordering = "none"
     retry: Retry = field(default_factory=Retry)
     on_failure: OnFailure = "block"
@@ -72,6 +74,10 @@ class Queue(Generic[B]):
     """False for those who do not know the queue's `on_due`: they leave promoting to the pollers,
     and publish behind what is due."""
     clock: Clock = SERVER_CLOCK
+    lanes: int = 1
+    """How many: each has a stream, a schedule and a lease, and the messages of some of the keys."""
+    registration: Registration | None = field(default=None, repr=False, compare=False)
+    """Shared by the lanes of a queue."""
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -86,8 +92,11 @@ class Queue(Generic[B]):
             raise ValueError(
                 f"dedup_window_s: 1 to {MAX_DEDUP_WINDOW_S:.0f} (got {self.dedup_window_s})"
             )
+        if not 1 <= self.lanes <= MAX_LANES:
+            raise ValueError(f"lanes: 1 to {MAX_LANES} (got {self.lanes})")
+        registration = Registration(self.keys.namespace, self.name, self.lanes)
+        object.__setattr__(self, "registration", self.registration or registration)
         object.__setattr__(self, "_outbox", Outbox(self._send))
-        object.__setattr__(self, "_registered", [])
 
     @property
     def client(self) -> Redis:
@@ -109,6 +118,18 @@ class Queue(Generic[B]):
         patience_s = self.patience_s if patience_s is None else patience_s
         return replace(self, connect=lambda: client, patience_s=patience_s)
 
+    @cached_property
+    def every_lane(self) -> "tuple[Queue[B], ...]":
+        """Its lanes, each as a queue of one lane; of such a queue it is the queue itself."""
+        if self.lanes == 1:
+            return (self,)
+        every = [replace(self.keys, lane=lane) for lane in range(self.lanes)]
+        return tuple(replace(self, keys=keys, lanes=1) for keys in every)
+
+    def lane_of(self, message: Outgoing) -> "Queue[B]":
+        """Return the lane that a message belongs to."""
+        return self.every_lane[0 if self.lanes == 1 else lane_of(message.route, self.lanes)]
+
     # -- publishing --
 
     async def publish(self, body: B, **options: Unpack[Options]) -> Receipt:
@@ -124,8 +145,9 @@ class Queue(Generic[B]):
         :raises ServerOutOfMemory: if the server is at maxmemory; nothing was written
         :raises ServerUnreachable: if no answer came; a repeat with the same id is safe
         """
-        outbox: Outbox = self._outbox  # type: ignore[attr-defined]
-        return await outbox.post(self.message(body, **options))
+        message = self.message(body, **options)
+        outbox: Outbox = self.lane_of(message)._outbox  # type: ignore[attr-defined]  # noqa: SLF001
+        return await outbox.post(message)
 
     def message(self, body: B, **options: Unpack[Options]) -> Outgoing:
         """Make a message for `publish_many`. Parameters are those of `publish`.
@@ -140,8 +162,8 @@ class Queue(Generic[B]):
         :param messages: bodies, or what `message` made of them
         :return: a receipt for each
         :raises InvalidMessage: if one breaks a limit; nothing was written
-        :raises BacklogFull: if not all of a call's messages have room; the error tells how many of
-            the calls before were accepted
+        :raises BacklogFull: if not all of a call's messages have room; the error tells how many
+            were accepted
         :raises ServerError: as for `publish`
         """
         given, encode = list(messages), self.codec.encode
@@ -149,16 +171,18 @@ class Queue(Generic[B]):
             m if isinstance(m, Outgoing) else outgoing(encode(m), {}, own_id)
             for m, own_id in zip(given, new_ids(len(given)), strict=True)
         ]
-        receipts: Receipts = []
-        for batch in batches(every):
-            for answer in await self._send(batch, new_id(), whole=True):
-                if isinstance(answer, DelayqError):
-                    raise type(answer)(f"{answer}; {len(receipts)} of {len(every)} were accepted")
-                receipts.append(answer)
-        return receipts
+        bulk = Bulk(every)
+        await bulk.send(
+            {at: lane._send_whole for at, lane in enumerate(self.every_lane)},  # noqa: SLF001 - of our own
+            lambda message: lane_of(message.route, self.lanes),
+        )
+        return bulk.receipts()
+
+    async def _send_whole(self, messages: Sequence[Outgoing]) -> Answers:
+        return await self._send(messages, new_id(), whole=True)
 
     async def _send(
-        self, messages: Sequence[Outgoing], call: str, *, whole: bool = False
+        self, messages: Sequence[Outgoing], call_id: str, *, whole: bool = False
     ) -> Answers:
         terms = Terms(
             self.clock.now_ms(),
@@ -167,20 +191,15 @@ class Queue(Generic[B]):
             self.max_backlog,
             whole,
         )
-        answers: Answers = await patiently(
-            lambda: publish(self.client, self.keys, terms, messages, call),
-            self.patience_s,
-            self.name,
-        )
-        await self._once_registered()
-        return answers
+        registration = cast("Registration", self.registration)
 
-    async def _once_registered(self) -> None:
-        done: list[bool] = self._registered  # type: ignore[attr-defined]
-        if not done:
-            done.append(True)
-            with suppress(ServerError):  # the publish is accepted all the same
-                await self.register()
+        async def call() -> Answers:
+            if not registration.done:
+                await registration.claim(self.client)
+            return await publish(self.client, self.keys, terms, messages, call_id)
+
+        answers: Answers = await patiently(call, self.patience_s, self.name)
+        return answers
 
     async def who(self) -> Active | None:
         """Tell who is active, and who stands by; None if nobody is. See `active.who`."""
@@ -261,20 +280,21 @@ class Queue(Generic[B]):
         return DeadLetters(self.client, self.keys, self.clock)
 
     async def register(self) -> None:
-        """Have the queue listed among those of its namespace, unless the server is at maxmemory.
+        """Have the queue listed among those of its namespace, and agree on its number of lanes.
 
+        :raises LanesDiffer: if others use it with another number
         :raises ServerError: if the server did not answer, or refused
         """
-        with suppress(ServerOutOfMemory):  # the list is for those who look: nothing needs it
-            await scripts.command(self.client, "SADD", registry(self.keys.namespace), self.name)
+        await cast("Registration", self.registration).claim(self.client)
 
     async def destroy(self) -> None:
         """Delete every key of the queue, with all its messages. Its consumers must have ended.
 
         :raises ServerError: if the server did not answer, or refused
         """
-        await scripts.command(self.client, "UNLINK", *self.keys.all)
-        await scripts.command(self.client, "SREM", registry(self.keys.namespace), self.name)
+        for lane in self.every_lane:
+            await scripts.command(self.client, "UNLINK", *lane.keys.all)
+        await forget(self.client, self.keys.namespace, self.name)
 
     async def list(self, state: State, limit: int = 100, after: str = "") -> Page:
         """List messages of a state in their order, a page at a time, as `Browser.list` does."""

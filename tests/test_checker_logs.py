@@ -287,7 +287,7 @@ def left(s: Story) -> dict[str, Found]:
         "lease": key("lease", "hash", {"epoch": "1"}, expires=True),
         "epoch": key("epoch", "string", "1"),
         "bell": key("bell", "stream", [], expires=True),
-        "queues": Found("test:queues", "set", {"orders"}),
+        "queues": Found("test:lanes", "set", {"orders"}),
     }
 
 

@@ -97,7 +97,7 @@ async def test_a_queue_that_cannot_be_counted_hides_no_other(
     operate: Run, client: Client, queue: Queue
 ) -> None:
     await queue.publish(1)
-    await client.sadd("test:queues", "a b", "bills")
+    await client.hset("test:lanes", mapping={"a b": 1, "bills": 1})
     await client.set(LaneKeys("test", "bills").stream, "x")
     said = operate("stats", "--json")
     assert (said.returncode, said.stderr) == (1, "")

@@ -203,6 +203,6 @@ async def test_the_command_exits_with_1_where_there_is_a_problem(
     said = run("doctor", **at)
     assert (said.returncode, "PROBLEM orders: halted at m7" in said.stdout) == (1, True)
     assert run("doctor", "bills", **at).returncode == 0
-    await client.sadd("test:queues", "no name")
+    await client.hset("test:lanes", "no name", 1)
     assert "no name" in run("doctor", **at).stdout
     assert LaneKeys("test", "orders") == KEYS

@@ -525,7 +525,7 @@ class Machine(RuleBasedStateMachine):
             if message.owner:
                 self.run(self.client.xack(KEYS.stream, GROUP, message.entry))
                 self.run(self.client.xdel(KEYS.stream, message.entry))
-        kept = {KEYS.stream, KEYS.dead, KEYS.epoch, KEYS.parked, KEYS.waiting, "test:queues"}
+        kept = {KEYS.stream, KEYS.dead, KEYS.epoch, KEYS.parked, KEYS.waiting, "test:lanes"}
         for key in set(self.run(self.client.keys("*"))) - kept:
             assert self.run(self.client.pttl(key)) > 0, key
         assert self.run(self.client.xlen(KEYS.stream)) == 0

@@ -25,7 +25,7 @@ async def run_doctor(settings: DoctorSettings) -> Answer:
                 keys = LaneKeys(settings.namespace, name)
             except InvalidName as error:
                 said = f"among the queues' names: {error}"
-                findings.append(Finding("warning", "server", said, "SREM it from the registry"))
+                findings.append(Finding("warning", "server", said, "HDEL it from the registry"))
                 continue
             findings += [finding async for finding in examine_queue(client, keys)]
     ok = all(finding.level != "problem" for finding in findings)

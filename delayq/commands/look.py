@@ -7,7 +7,6 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from delayq import scripts
 from delayq.browse import Stats
 from delayq.commands.settings import (
     DeadListSettings,
@@ -18,9 +17,10 @@ from delayq.commands.settings import (
 )
 from delayq.commands.table import Answer, cell, moment, printable, span, table
 from delayq.errors import InvalidName, ScriptFailed
-from delayq.keys import LaneKeys, registry
+from delayq.keys import LaneKeys
 from delayq.queue import Queue
 from delayq.record import Page, Record, State
+from delayq.registry import queues
 
 
 @asynccontextmanager
@@ -39,8 +39,7 @@ async def names_of(client: Redis, settings: OperatorSettings, name: str | None) 
     """Return the queue named, or else all that are registered in the namespace."""
     if name is not None:
         return [name]
-    found = await scripts.command(client, "SMEMBERS", registry(settings.namespace))
-    return sorted(str(member) for member in found)
+    return list(await queues(client, settings.namespace))
 
 
 async def run_stats(settings: StatsSettings) -> Answer:
