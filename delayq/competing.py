@@ -24,8 +24,8 @@ class Competing(Service):
     def __init__(self, work: Work, term: Term, store: LeaseStore) -> None:
         super().__init__(work, term)
         self._store = store
-        self._dead: dict[str, int] = {}
-        """Consumers found dead, and the connection by which they were, or 0."""
+        self._dead: dict[str, str] = {}
+        """Consumers found dead, and the connection by which they were, or ''."""
         self._strays = False
         """Whether something may be pending for us that lies behind our place in the stream."""
 
@@ -86,7 +86,7 @@ class Competing(Service):
                 self._look_again()
             await anyio.sleep(max(0, began + SURVEY_S - mono_s()))
 
-    async def _inherit(self, source: str, connection: int) -> None:
+    async def _inherit(self, source: str, connection: str) -> None:
         """Make everything that is pending for a dead consumer our own.
 
         What lies past our place in the stream comes with the next fetch, as anything that is

@@ -18,6 +18,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 from redis.retry import Retry as BlockingRetry
 
+from delayq.anchor import Anchor
+from delayq.bells import BLOCK_MS, Bells
 from delayq.clock import mono_s, real_ms
 from delayq.errors import (
     ServerError,
@@ -25,14 +27,14 @@ from delayq.errors import (
     ServerRefused,
     ServerTooOld,
     ServerUnreachable,
+    ungrouped,
 )
 from delayq.events import Observer, Recovered, Unreachable, unobserved
+from delayq.link import Link
 from delayq.scripts import command
 
 SCHEMES = ("redis://", "rediss://", "unix://")
 OLDEST_VERSION = (6, 2)
-BLOCK_MS = 10_000
-"""How long a blocking read waits at the server, at most."""
 UNCUT_S = 2.0
 _QUERY = re.compile(r"(?<=password=)[^&]+")
 _BACKOFF_S = (0.02, 1.0)
@@ -42,7 +44,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where the server is. Every role opens clients of its own, so that they die with it alone.
+    """Where the server is. Every role opens a link of its own, so that it dies with it alone.
 
     :raises ValueError: if the URL cannot be understood
     """
@@ -81,6 +83,19 @@ class Server:
         finally:
             with anyio.CancelScope(shield=True):
                 await client.aclose()
+
+    @asynccontextmanager
+    async def link(self, name: str) -> AsyncIterator[Link]:
+        """Open what a role talks through. Nothing connects before it is used."""
+        with ungrouped():
+            async with (
+                self.client(name) as client,
+                self.client(name, one_connection=True) as anchor,
+                anyio.create_task_group() as tasks,
+            ):
+                bells = Bells(tasks, client, lambda: self.client(name, one_connection=True))
+                yield Link(client, Anchor(anchor), bells)
+                tasks.cancel_scope.cancel()
 
     def blocking_client(self) -> Any:
         """Return a client that is not async, for a thread: short waits, no retries."""

@@ -5,14 +5,12 @@ queue's `ordering`: it decides whose lease it holds and how it serves.
 """
 
 from collections import Counter
-from contextlib import AsyncExitStack
 
 import anyio
 
 from delayq.bell import Bell
 from delayq.competing import Competing
 from delayq.connection import Server, outlast
-from delayq.errors import ungrouped
 from delayq.events import Observer, Released, TookOver
 from delayq.handling import Handler, Handling
 from delayq.heartbeat import HEARTBEAT
@@ -107,25 +105,15 @@ class Consumer:
 
         :raises ServerError: if the server refuses; while it is merely away, this waits for it
         """
-        with ungrouped():
-            async with AsyncExitStack() as opened:
-                client = await opened.enter_async_context(self._server.client(self.name))
-                reader = await opened.enter_async_context(self._server.client(self.name))
-                anchor = await opened.enter_async_context(
-                    self._server.client(self.name, one_connection=True)
-                )
-                queue = self._queue.bound_to(client)
-                store = LeaseStore(anchor, queue.keys, self.name, self._lease_ttl_s)
-                doorbell = Bell(reader, queue.keys.stream)
-                vacancy = Bell(reader, queue.keys.vacancy)
-                listening = await opened.enter_async_context(anyio.create_task_group())
-                listening.start_soon(doorbell.listen)
-                listening.start_soon(vacancy.listen)
-                with anyio.CancelScope() as self._waiting:
-                    await outlast(queue.register, self.name, self._observe)
-                while not self._stopping:
-                    await self._one_term(queue, store, doorbell, vacancy)
-                listening.cancel_scope.cancel()
+        async with self._server.link(self.name) as link:
+            queue = self._queue.bound_to(link.client)
+            store = LeaseStore(link.anchor, queue.keys, self.name, self._lease_ttl_s)
+            doorbell = link.bells.bell(queue.keys.stream)
+            vacancy = link.bells.bell(queue.keys.vacancy)
+            with anyio.CancelScope() as self._waiting:
+                await outlast(queue.register, self.name, self._observe)
+            while not self._stopping:
+                await self._one_term(queue, store, doorbell, vacancy)
 
     def stop(self) -> None:
         """Finish what is in hand, hand over, and return from `run`."""

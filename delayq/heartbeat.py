@@ -31,7 +31,7 @@ class Held(Protocol):
     """The code of its handler, to be found in the stack of a loop that is blocked."""
 
     @property
-    def connection(self) -> int:
+    def connection(self) -> str:
         """The connection that the lease names."""
 
     def beat_due(self) -> float:

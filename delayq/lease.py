@@ -22,21 +22,14 @@ Source of the fencing token: Martin Kleppmann, "How to do distributed locking", 
 """
 
 import secrets
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-
 from delayq import scripts
+from delayq.anchor import UNKNOWN, Anchor
 from delayq.clock import mono_s
-from delayq.errors import ServerRefused, ServerUnreachable
 from delayq.keys import GROUP, LaneKeys
-
-PATIENCE_S = 2.0
-"""How long after an outage a connection that is gone proves nothing: twice what a holder needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +65,11 @@ class Held:
 
     holder: str
     epoch: int
-    connection: int
+    connection: str
     expires_in_s: float
 
 
-def renew_blocking(client: Any, lease: Lease, connection: int) -> Lease:
+def renew_blocking(client: Any, lease: Lease, connection: str) -> Lease:
     """Extend a lease from a thread, naming the connection that it named.
 
     :raises LeaseLost: if it is over; it is never made again
@@ -88,23 +81,16 @@ def renew_blocking(client: Any, lease: Lease, connection: int) -> Lease:
 
 
 class LeaseStore:
-    """Leases of one lane, for one consumer: its incarnation has a nonce, its death a sign.
+    """Leases of one lane, for one consumer: its incarnation has a nonce, its death a sign."""
 
-    The sign is `anchor`, a connection that is used for nothing else: when the process dies, the
-    server closes it, and a standby that asks for its `CLIENT ID` learns that at once.
-    """
-
-    def __init__(self, anchor: Redis, keys: LaneKeys, name: str, ttl_s: float) -> None:
+    def __init__(self, anchor: Anchor, keys: LaneKeys, name: str, ttl_s: float) -> None:
         self._anchor = anchor
         self._keys = keys
         self._name = name
         self._ttl_s = ttl_s
         self._nonce = secrets.token_hex(8)
-        self.connection = 0
+        self.connection = UNKNOWN
         """Our connection, for the lease to name."""
-        self._doubtful = True
-        """Whether our connection may be another one than that."""
-        self._patient_until = 0.0
 
     def new_term(self) -> None:
         """Want a lease anew: one that we held before is somebody else's now, even if it lasts."""
@@ -117,7 +103,7 @@ class LeaseStore:
 
         :raises ServerError: if the server did not answer, or refused
         """
-        self.connection = await self._connection()
+        self.connection = await self._anchor.identity()
         sent_at = mono_s()
         args = (
             self._name,
@@ -125,11 +111,11 @@ class LeaseStore:
             self.connection,
             round(self._ttl_s * 1000),
             dead.epoch if dead else "",
-            dead.connection if dead else 0,
+            dead.connection if dead else "",
             "",
         )
         keys = [key, self._keys.epoch, self._keys.standby]
-        answer = await self._run("acquire", keys, args)
+        answer = await self._anchor.run("acquire", keys, args)
         if answer[0]:
             epoch = int(answer[1])
             lease = Lease(key, f"{self._name}@{epoch}", epoch, self._ttl_s, 0)
@@ -137,7 +123,7 @@ class LeaseStore:
         holder, held_epoch, connection, expires_ms = answer[1:]
         # Foreign hands may have taken the expiry away: then look again before long.
         expires_in_s = expires_ms / 1000 if expires_ms >= 0 else 1.0
-        return Held(holder, int(held_epoch), int(connection or 0), expires_in_s)
+        return Held(holder, int(held_epoch), connection, expires_in_s)
 
     async def renew(self, lease: Lease) -> Lease:
         """Extend a lease, and name the connection it dies with.
@@ -148,7 +134,7 @@ class LeaseStore:
         await self.moved()
         sent_at = mono_s()
         args = (lease.epoch, lease.ttl_ms, self.connection)
-        await self._run("renew", [lease.key], args)
+        await self._anchor.run("renew", [lease.key], args)
         return lease.renewed(sent_at)
 
     async def release(self, lease: Lease) -> bool:
@@ -159,21 +145,21 @@ class LeaseStore:
         """
         keys = [lease.key, self._keys.stream, self._keys.vacancy]
         args = (lease.epoch, GROUP, lease.holder)
-        return bool(await self._run("release", keys, args))
+        return bool(await self._anchor.run("release", keys, args))
 
     async def leave(self) -> None:
         """Stand by no more.
 
         :raises ServerError: if the server did not answer, or refused
         """
-        await self._ask("ZREM", self._keys.standby, self._name)
+        await self._anchor.command("ZREM", self._keys.standby, self._name)
 
     async def holder(self, key: str) -> str | None:
         """Tell who holds the lease at `key`.
 
         :raises ServerError: if the server did not answer, or refused
         """
-        holder: str | None = await self._ask("HGET", key, "holder")
+        holder: str | None = await self._anchor.command("HGET", key, "holder")
         return holder
 
     async def handover_asked(self, lease: Lease) -> bool:
@@ -181,70 +167,20 @@ class LeaseStore:
 
         :raises ServerError: if the server did not answer, or refused
         """
-        epoch, asked = await self._ask("HMGET", lease.key, "epoch", "handover")
+        epoch, asked = await self._anchor.command("HMGET", lease.key, "epoch", "handover")
         return bool(asked) and epoch == str(lease.epoch)
 
     async def moved(self) -> bool:
         """Tell whether our connection is another one than it was.
 
-        The server is asked only where this side has a reason to doubt it.
-
         :raises ServerError: if the server did not answer
         """
-        if not (self._doubtful or await self._cut()):
-            return False
-        before, self.connection = self.connection, await self._connection()
+        before, self.connection = self.connection, await self._anchor.identity()
         return before != self.connection
 
-    async def gone(self, connections: Collection[int]) -> set[int]:
-        """Tell which of the connections are closed. Where `CLIENT` is not permitted: none.
-
-        None, too, shortly after an outage of ours: then every connection is a new one, and its
-        owner needs a moment to name it.
+    async def gone(self, connections: Collection[str]) -> set[str]:
+        """Tell which of the connections are proved to be closed.
 
         :raises ServerError: if the server did not answer
         """
-        asked = {connection for connection in connections if connection}
-        if not asked:
-            return set()
-        try:
-            listed = await self._ask("CLIENT LIST", "ID", *asked)
-        except ServerRefused:
-            return set()
-        if mono_s() < self._patient_until:
-            return set()
-        return asked - {int(client["id"]) for client in listed}
-
-    async def _cut(self) -> bool:
-        """Tell whether our connection was closed, as far as this side has heard."""
-        connection = self._anchor.connection
-        try:
-            # There is nothing to be read on it, between two calls, but its end.
-            return connection is None or await connection.can_read()
-        except RedisError:
-            return True
-
-    async def _connection(self) -> int:
-        try:
-            asked = int(await self._ask("CLIENT ID"))
-        except ServerRefused:
-            asked = 0
-        self._doubtful = False
-        return asked
-
-    async def _ask(self, *words: object) -> Any:
-        with self._patience():
-            return await scripts.command(self._anchor, *words)
-
-    async def _run(self, name: str, keys: list[str], args: Sequence[object]) -> Any:
-        with self._patience():
-            return await scripts.run(self._anchor, name, keys, args)
-
-    @contextmanager
-    def _patience(self) -> Iterator[None]:
-        try:
-            yield
-        except ServerUnreachable:
-            self._patient_until = mono_s() + PATIENCE_S
-            self._doubtful = True
-            raise
+        return await self._anchor.gone(connections)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from delayq import scripts
+from delayq.anchor import UNKNOWN
 from delayq.errors import GroupMissing, MalformedEntry, NewerFormat, ScriptFailed
 from delayq.keys import GROUP
 from delayq.lease import Lease
 from delayq.message import Delivery, decode_entry, new_id
 from delayq.queue import Queue
-from delayq.record import number
 
 MAX_BYTES = 1_000_000
 """Bytes of values delivered by one script, beyond which it adds no more: what is read at once may
@@ -244,10 +244,10 @@ class Pending:
         next_start, deleted, *owners = answer
         return Reclaimed(next_start or None, owners, tuple(deleted))
 
-    async def inherit(self, lease: Lease, source: str, gone: int) -> int:
+    async def inherit(self, lease: Lease, source: str, gone: str) -> int:
         """Claim messages that are pending for `source`, a competing consumer that is dead.
 
-        :param gone: its connection, seen to be closed, so its lease need not be over; or 0
+        :param gone: its connection, seen to be closed, so its lease need not be over; or ''
         :return: how many were claimed: fewer than 256, and there are no more; -1 if it lives
         :raises LeaseLost: if the lease is over; nothing changed
         """
@@ -271,8 +271,8 @@ class Pending:
             return []  # the next fetch mends that
         return [(row["message_id"], row["times_delivered"]) for row in rows]
 
-    async def others(self, lease: Lease) -> dict[str, int]:
-        """Tell for the other consumers of the group the connection they die with; 0 for none.
+    async def others(self, lease: Lease) -> dict[str, str]:
+        """Tell for the other consumers of the group their connection; '' where the lease is over.
 
         :raises ServerError: if the server did not answer, or refused
         """
@@ -283,7 +283,7 @@ class Pending:
             if name != lease.holder:
                 key = keys.lease(name.rpartition("@")[0])
                 found = await scripts.command(client, "HMGET", key, "holder", "connection")
-                others[name] = (number(found[1]) or 0) if found[0] == name else 0
+                others[name] = found[1] or UNKNOWN if found[0] == name else ""
         return others
 
     @property

@@ -5,13 +5,10 @@ safety poll, which is the truth where a bell was lost. Any number may run side b
 """
 
 import math
-from contextlib import AsyncExitStack
 
 import anyio
 
-from delayq.bell import Bell
 from delayq.connection import Server, outlast
-from delayq.errors import ungrouped
 from delayq.events import Corrected, CorrectionFailed, Observer, Promoted
 from delayq.logs import log_trouble
 from delayq.queue import OnDue, Queue
@@ -48,24 +45,18 @@ class Poller:
 
         :raises ServerError: if the server refuses; while it is merely away, this waits for it
         """
-        with ungrouped():
-            async with AsyncExitStack() as opened:
-                client = await opened.enter_async_context(self._server.client(self.name))
-                reader = await opened.enter_async_context(self._server.client(self.name))
-                self._queue = self._queue.bound_to(client)
-                bell = Bell(reader, self._queue.keys.bell)
-                listening = await opened.enter_async_context(anyio.create_task_group())
-                listening.start_soon(bell.listen)
-                with anyio.CancelScope() as self._waiting:
-                    await outlast(self._queue.register, self.name, self._observe)
-                    while not self._stopping:
-                        wait_s = await outlast(self.turn, self.name, self._observe)
-                        if wait_s > 0:
-                            with self._queue.clock.limit(wait_s):
-                                self.idle = True
-                                await bell.wait(SAFETY_S)
-                            self.idle = False
-                listening.cancel_scope.cancel()
+        async with self._server.link(self.name) as link:
+            self._queue = self._queue.bound_to(link.client)
+            bell = link.bells.bell(self._queue.keys.bell)
+            with anyio.CancelScope() as self._waiting:
+                await outlast(self._queue.register, self.name, self._observe)
+                while not self._stopping:
+                    wait_s = await outlast(self.turn, self.name, self._observe)
+                    if wait_s > 0:
+                        with self._queue.clock.limit(wait_s):
+                            self.idle = True
+                            await bell.wait(SAFETY_S)
+                        self.idle = False
 
     def stop(self) -> None:
         """Return from `run`: at once, as each move is one step at the server."""

@@ -129,7 +129,7 @@ class Term:
     # -- what the heartbeat asks and tells, in its thread --
 
     @property
-    def connection(self) -> int:
+    def connection(self) -> str:
         """The connection that the lease names."""
         return self._store.connection
 

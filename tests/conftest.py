@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 
 from delayq import LaneKeys, Queue, Retry, Server
+from delayq.anchor import Anchor
 from delayq.lease import Lease, LeaseStore
 from delayq.pending import Pending
 from delayq.queue import OnDue, Ordering
@@ -95,7 +96,7 @@ async def pending(queue: Queue) -> Pending:
 
 @pytest.fixture
 def store(client: Client) -> LeaseStore:
-    return LeaseStore(client, KEYS, "c1", 10)
+    return LeaseStore(Anchor(client), KEYS, "c1", 10)
 
 
 @pytest.fixture

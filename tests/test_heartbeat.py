@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from delayq import Server
+from delayq.anchor import Anchor
 from delayq.heartbeat import Heartbeat
 from delayq.lease import Lease, LeaseStore
 from tests.conftest import KEYS, Client
@@ -19,7 +20,7 @@ class Holder:
     """Holds a lease, and shows no sign of life since `beat_due`."""
 
     code: object = None
-    connection = 0
+    connection = "0"
 
     def __init__(self, lease: Lease, *, blocked: bool, failing: bool = False) -> None:
         self.lease = lease
@@ -41,7 +42,7 @@ class Holder:
 
 
 async def lease(client: Client, name: str, ttl_s: float) -> Lease:
-    taken = await LeaseStore(client, KEYS, name, ttl_s).acquire(KEYS.lease(name))
+    taken = await LeaseStore(Anchor(client), KEYS, name, ttl_s).acquire(KEYS.lease(name))
     assert isinstance(taken, Lease)
     return taken
 

@@ -26,6 +26,7 @@ from hypothesis.stateful import (
 )
 
 from delayq import LeaseLost, Queue, Retry, Server
+from delayq.anchor import Anchor
 from delayq.clock import Clock
 from delayq.keys import GROUP
 from delayq.lease import Held, Lease, LeaseStore
@@ -101,7 +102,7 @@ class Machine(RuleBasedStateMachine):
         self.lane = model.Lane(MAX_DELIVERIES, BEGIN_MS)
         self.pending = Pending(self.queue)
         self.consumers = {
-            name: Consumer(name, LeaseStore(self.client, KEYS, name, TTL_S))
+            name: Consumer(name, LeaseStore(Anchor(self.client), KEYS, name, TTL_S))
             for name in ("c1", "c2", "c3")
         }
         self.run(self.pending.ensure_group())
@@ -234,7 +235,7 @@ class Machine(RuleBasedStateMachine):
         consumer, key = self.consumers[name], self.key(name)
         dead = None
         if killing and (held := self.lane.leases.get(key)):
-            connection = int(self.run(self.client.hget(key, "connection")))
+            connection = self.run(self.client.hget(key, "connection"))
             dead = Held(held.holder, held.epoch, connection, 1.0)
         answer = self.run(consumer.store.acquire(key, dead))
         held = self.lane.leases.get(key)
@@ -275,7 +276,7 @@ class Machine(RuleBasedStateMachine):
 
     def restart(self, consumer: Consumer, _: Lease) -> None:
         """The process dies and comes back: of what it had in hand it knows nothing."""
-        store = LeaseStore(self.client, KEYS, consumer.name, TTL_S)
+        store = LeaseStore(Anchor(self.client), KEYS, consumer.name, TTL_S)
         self.consumers[consumer.name] = Consumer(consumer.name, store)
 
     @property
@@ -476,7 +477,7 @@ class Machine(RuleBasedStateMachine):
         consumer, other = self.holder(which), self.holder(which + 1)
         theirs, key = other.lease, KEYS.lease(other.name)
         assert theirs
-        gone = int(self.run(self.client.hget(key, "connection")) or 0) if killing else 0
+        gone = (self.run(self.client.hget(key, "connection")) or "") if killing else ""
 
         def modelled(held: model.Held) -> int:
             alive = self.lane.leases.get(key)

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from delayq import Ordering, Retry, RetryLater, Server, scripts
+from delayq.anchor import Anchor
 from delayq.events import Parked
 from delayq.lease import Lease, LeaseStore
 from delayq.message import Delivery
@@ -221,7 +222,7 @@ class Steps:
 
 async def ready(client: Client, queue: Queue) -> Steps:
     await Pending(queue).ensure_group()
-    lease = await LeaseStore(client, KEYS, "c1", 10).acquire(KEYS.lease())
+    lease = await LeaseStore(Anchor(client), KEYS, "c1", 10).acquire(KEYS.lease())
     assert isinstance(lease, Lease)
     return Steps(queue, lease)
 

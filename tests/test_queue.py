@@ -479,16 +479,17 @@ async def test_inherit_takes_from_the_dead_alone(
     client: Client, pending: Pending, lease: Lease
 ) -> None:
     await client.hset(
-        KEYS.lease("other"), mapping={"holder": "other@5", "epoch": "5", "connection": "7"}
+        KEYS.lease("other"), mapping={"holder": "other@5", "epoch": "5", "connection": "0"}
     )
     for number in range(300):
         await client.xadd(KEYS.stream, {"body": str(number)})
     await client.xreadgroup(GROUP, "other@5", {KEYS.stream: ">"}, count=300)
-    assert await pending.inherit(lease, "other@5", 0) == -1
-    assert await pending.inherit(lease, "other@5", 8) == -1
-    assert await pending.inherit(lease, "other@5", 7) == 256
+    assert await pending.inherit(lease, "other@5", "") == -1
+    await client.hset(KEYS.lease("other"), "connection", "7")
+    assert await pending.inherit(lease, "other@5", "8") == -1
+    assert await pending.inherit(lease, "other@5", "7") == 256
     assert not await client.exists(KEYS.lease("other"))
-    assert await pending.inherit(lease, "other@5", 0) == 44
+    assert await pending.inherit(lease, "other@5", "") == 44
     consumers = await client.xinfo_consumers(KEYS.stream, GROUP)
     assert [consumer["name"] for consumer in consumers] == [lease.holder]
 

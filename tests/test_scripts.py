@@ -8,6 +8,7 @@ import pytest
 from redis import exceptions
 
 from delayq import LeaseLost, Queue, ServerError, scripts
+from delayq.anchor import Anchor
 from delayq.errors import GroupMissing, ServerOutOfMemory
 from delayq.keys import GROUP
 from delayq.lease import Held, Lease, LeaseStore
@@ -63,7 +64,7 @@ FENCED: dict[str, Call] = {
     "give back": lambda p, _s, lease, d: p.give_back(lease, [d]),
     "free a key": lambda p, _s, lease, d: p.ack(lease, [], ("k", d.message.id)),
     "reclaim": lambda p, _s, lease, _d: p.reclaim(lease, "-"),
-    "inherit": lambda p, _s, lease, _d: p.inherit(lease, "x@1", 7),
+    "inherit": lambda p, _s, lease, _d: p.inherit(lease, "x@1", "7"),
     "renew": lambda _p, s, lease, _d: s.renew(lease),
 }
 
@@ -89,7 +90,7 @@ async def test_an_older_epoch_is_refused_and_changes_nothing(
 ) -> None:
     delivery = await delivered(queue, pending, lease)
     await store.release(lease)
-    successor = await LeaseStore(client, KEYS, "c2", 100).acquire(KEYS.lease())
+    successor = await LeaseStore(Anchor(client), KEYS, "c2", 100).acquire(KEYS.lease())
     assert isinstance(successor, Lease)
     before = await dump(client)
     with pytest.raises(LeaseLost):
@@ -151,7 +152,7 @@ async def test_at_maxmemory_publishing_is_refused_and_draining_goes_on(
     assert (await pending.fetch(lease, "(" + fourth.entry, 10)).deliveries
     assert (await Schedule(queue).promote(now_ms=10**14))[0] == 2
     lease = await store.renew(lease)
-    other = LeaseStore(client, KEYS, "c2", 10)
+    other = LeaseStore(Anchor(client), KEYS, "c2", 10)
     seen = await other.acquire(KEYS.lease())
     assert isinstance(seen, Held)
     took = await other.acquire(KEYS.lease(), seen)

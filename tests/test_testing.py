@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from delayq import App, Context, NotOpen, Reject, Retry, RetryLater, testing
-from delayq.bell import Bell
+from delayq.bells import Bells
 from delayq.events import DeadLettered, Ended, Event, Halted, Inherited, TookOver
 from delayq.poller import Poller
 from delayq.recurring import Missed
@@ -351,14 +351,14 @@ async def test_the_clock_goes_forward_from_where_it_is_told() -> None:
 
 
 async def test_a_bell_that_comes_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    read = Bell._read
+    read = Bells._read
 
-    async def late(bell: Bell) -> str | None:
-        heard = await read(bell)
+    async def late(*given: Any) -> dict[str, str]:
+        heard = await read(*given)
         await anyio.sleep(0.1)
         return heard
 
-    monkeypatch.setattr(Bell, "_read", late)
+    monkeypatch.setattr(Bells, "_read", late)
     diary = Diary()
     queue = diary.app.queue("q")
     queue.handler()(lambda body, _context: diary.note(body))

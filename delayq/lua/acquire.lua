@@ -6,10 +6,10 @@
 -- KEYS[3] standby ZSET who stands by, to ms when last seen
 -- ARGV[1] name       string  who wants it; the epoch is added: name@epoch
 -- ARGV[2] nonce      string  this incarnation of the name
--- ARGV[3] connection integer the CLIENT ID that dies with it
+-- ARGV[3] connection string  by which is known that it died; '0' for unknown
 -- ARGV[4] ttl        integer ms
 -- ARGV[5] dead_epoch string  epoch to take over, or '' for none
--- ARGV[6] dead_connection integer its CLIENT ID, seen to be gone
+-- ARGV[6] dead_connection string its connection, seen to be gone
 -- ARGV[7] now        integer ms, or '' for the server's time
 -- Returns 1, epoch where taken; else 0, holder, epoch, connection, ms until it ends
 -- Cost: O(1)
@@ -31,7 +31,7 @@ if whole(held[2]) then -- else foreign hands made it: it is nobody's
   if held[2] ~= dead_epoch or held[4] ~= dead_connection then
     redis.pcall('ZADD', standby, int(now), name) -- only a hint for those who look: may fail at maxmemory
     redis.call('PEXPIRE', standby, 60000)
-    return {0, held[1] or '', held[2], whole(held[4]) or 0, redis.call('PTTL', lease)}
+    return {0, held[1] or '', held[2], held[4] or '0', redis.call('PTTL', lease)}
   end
 end
 

@@ -9,7 +9,7 @@
 -- ARGV[3] consumer    string  the caller
 -- ARGV[4] source      string  the dead
 -- ARGV[5] their_epoch string  under which it last lived
--- ARGV[6] connection  integer the CLIENT ID that was seen to be gone, 0 for none
+-- ARGV[6] connection  string  its connection, seen to be gone; '' where its lease was over
 -- ARGV[7] limit       integer messages at most
 -- Returns messages claimed: fewer than `limit`, and there are no more; -1 if it lives
 -- Cost: O(limit)

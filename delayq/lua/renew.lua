@@ -3,7 +3,7 @@
 -- KEYS[1] lease HASH the lease
 -- ARGV[1] epoch      string  of the holder
 -- ARGV[2] ttl        integer ms from now
--- ARGV[3] connection integer the CLIENT ID that dies with the holder
+-- ARGV[3] connection string  by which is known that the holder died; '0' for unknown
 -- Returns 1, or refuses with LEASELOST
 -- Cost: O(1)
 

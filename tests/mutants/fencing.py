@@ -98,8 +98,8 @@ FENCING = [
         "test_directed.py::test_a_lease_is_trusted_from_when_its_call_was_sent",
         (
             "lease.py",
-            'answer = await self._run("acquire", keys, args)',
-            'answer = await self._run("acquire", keys, args); sent_at = mono_s()',
+            'answer = await self._anchor.run("acquire", keys, args)',
+            'answer = await self._anchor.run("acquire", keys, args); sent_at = mono_s()',
         ),
     ),
     mutant(
@@ -107,8 +107,8 @@ FENCING = [
         "test_directed.py::test_a_lease_is_trusted_from_when_its_call_was_sent",
         (
             "lease.py",
-            'await self._run("renew", [lease.key], args)',
-            'await self._run("renew", [lease.key], args); sent_at = mono_s()',
+            'await self._anchor.run("renew", [lease.key], args)',
+            'await self._anchor.run("renew", [lease.key], args); sent_at = mono_s()',
         ),
     ),
     mutant(

@@ -28,11 +28,11 @@ SERVING = [
         "XREADGROUP BLOCK as the wait",
         "test_directed.py::test_a_reader_that_waits_over_a_takeover_takes_no_message_with_it",
         (
-            "bell.py",
+            "bells.py",
             '("XREAD", "COUNT", 1,',
             '("XREADGROUP", "GROUP", "delayq", "reader", "COUNT", 1,',
         ),
-        ("bell.py", '"STREAMS", self._stream, self._heard)', '"STREAMS", self._stream, ">")'),
+        ("bells.py", '"STREAMS", *streams, *heard)', '"STREAMS", *streams, ">")'),
     ),
     mutant(
         "poison count from XREADGROUP 0",
@@ -181,7 +181,7 @@ SERVING = [
     mutant(
         "the poller does not hear the bell",
         "test_changes.py::test_a_sleeping_poller_is_woken_by_a_nearer_time",
-        ("poller.py", "                listening.start_soon(bell.listen)\n"),
+        ("poller.py", "bells.bell(self._queue.keys.bell)", "bells.bell(self._queue.keys.dead)"),
     ),
     mutant(
         "a hook that fails stops the others",
@@ -195,7 +195,7 @@ SERVING = [
     mutant(
         "a bell waits from now on",
         "test_directed.py::test_a_bell_hears_what_was_added_before_it_listened",
-        ("bell.py", '"STREAMS", self._stream, self._heard)', '"STREAMS", self._stream, "$")'),
+        ("bells.py", '"STREAMS", *streams, *heard)', '"STREAMS", *streams, "$")'),
     ),
     mutant(
         "a cancelled publisher takes its neighbours along",
@@ -232,6 +232,35 @@ SERVING = [
     mutant(
         "a connection closed is a death right after an outage",
         "test_directed.py::test_right_after_an_outage_a_closed_connection_proves_nothing",
-        ("lease.py", "if mono_s() < self._patient_until:", "if False:"),
+        ("anchor.py", "if mono_s() >= self._patient_until else", "if True else"),
+    ),
+    mutant(
+        "a bell beyond the readers waits until one of them is free",
+        "test_bells.py::test_bells_beyond_the_readers_share_them_and_each_is_heard[True]",
+        ("bells.py", "        elif not self._making_room:", "        elif False:"),
+    ),
+    mutant(
+        "where no reader can be woken none is cut short",
+        "test_bells.py::test_bells_beyond_the_readers_share_them_and_each_is_heard[False]",
+        ("bells.py", "        reader.scope.cancel()\n"),
+    ),
+    mutant(
+        "an outage does not ring",
+        "test_bells.py::test_an_outage_rings",
+        ("bells.py", "self._rung(reader, None)", "self._rung(reader, {})"),
+    ),
+    mutant(
+        "a look at the connections for each who asks",
+        "test_anchor.py::test_many_who_ask_at_once_are_answered_by_one_call",
+        ("anchor.py", "if not asked <= self._seen or", "if True or"),
+    ),
+    mutant(
+        "a connection that is not told is one that is gone",
+        "test_queue.py::test_inherit_takes_from_the_dead_alone",
+        (
+            "lua/inherit.lua",
+            "if held[2] ~= ARGV[6] then",
+            "if held[2] ~= '0' and held[2] ~= ARGV[6] then",
+        ),
     ),
 ]

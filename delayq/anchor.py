@@ -1,0 +1,158 @@
+"""The sign of life: a connection that dies with its process, and which of the others' have.
+
+A role has one connection that carries its leases and nothing else. When the process dies the
+server closes it, and whoever stands by, asking for its `CLIENT ID`, learns that at once.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from delayq import scripts
+from delayq.clock import mono_s
+from delayq.errors import ServerRefused, ServerUnreachable
+
+UNKNOWN = "0"
+"""The identity of a connection where `CLIENT` is not permitted: then expiry alone decides."""
+PATIENCE_S = 2.0
+"""How long after an outage a connection that is gone proves nothing: twice what a holder needs."""
+LOOK_S = 0.1
+"""For how long one look at the server's connections answers all who ask."""
+_FORGET_S = 2.0
+_CLIENT_ID = re.compile(r"[1-9][0-9]{0,17}")
+
+
+class Lookout:
+    """Tells which connections to one server are closed; many who ask are answered by one call.
+
+    :param listed: given client ids, returns those that are connected
+    """
+
+    def __init__(self, listed: Callable[[list[str]], Awaitable[Collection[str]]]) -> None:
+        self._listed = listed
+        self._one = anyio.Lock()
+        self._asked: dict[str, float] = {}
+        """Client ids, and when somebody last asked for each."""
+        self._seen: set[str] = set()
+        self._gone: set[str] = set()
+        self._seen_at = 0.0
+        self._patient_until = 0.0
+
+    async def gone(self, ids: Collection[str]) -> set[str]:
+        """Tell which of the connections are closed. Where `CLIENT` is not permitted: none.
+
+        None, too, shortly after an outage: then every connection is a new one, and its owner needs
+        a moment to name it.
+
+        :raises ServerError: if the server did not answer
+        """
+        asked = {each for each in ids if _CLIENT_ID.fullmatch(each)}
+        if not asked:
+            return set()
+        self._asked |= dict.fromkeys(asked, mono_s())
+        async with self._one:
+            if not asked <= self._seen or mono_s() >= self._seen_at + LOOK_S:
+                await self._look()
+        return asked & self._gone if mono_s() >= self._patient_until else set()
+
+    def mistrust(self) -> None:
+        """Hear of an outage."""
+        self._patient_until = mono_s() + PATIENCE_S
+
+    async def _look(self) -> None:
+        now_s = mono_s()
+        self._asked = {each: at for each, at in self._asked.items() if at > now_s - _FORGET_S}
+        seen = set(self._asked)
+        try:
+            self._gone = seen.difference(await self._listed(list(seen)))
+        except ServerRefused:
+            self._gone = set()
+        except ServerUnreachable:
+            self.mistrust()
+            raise
+        self._seen, self._seen_at = seen, now_s
+
+
+class Anchor:
+    """One connection that leases name, and are kept by.
+
+    :param client: of one connection
+    """
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._identity = UNKNOWN
+        self._doubtful = True
+        """Whether the connection may be another one than that."""
+        self._under_way = 0
+        self._lookout = Lookout(self._listed)
+
+    async def identity(self) -> str:
+        """Tell by what a lease names this connection. It changes where the connection does.
+
+        The server is asked only where this side has a reason to doubt it.
+
+        :raises ServerError: if the server did not answer
+        """
+        if self._doubtful or await self._cut():
+            try:
+                self._identity = str(await self.command("CLIENT ID"))
+            except ServerRefused:
+                self._identity = UNKNOWN
+            self._doubtful = False
+        return self._identity
+
+    async def gone(self, identities: Collection[str]) -> set[str]:
+        """Tell which connections are proved to be closed. See `Lookout.gone`.
+
+        :raises ServerError: if the server did not answer
+        """
+        return await self._lookout.gone(identities)
+
+    async def command(self, *words: object) -> Any:
+        """Run one command of a lease.
+
+        :raises ServerError: if the server did not answer, or refused
+        """
+        with self._calling():
+            return await scripts.command(self._client, *words)
+
+    async def run(self, name: str, keys: list[str], args: Sequence[object]) -> Any:
+        """Run one script of a lease.
+
+        :raises ServerError: if the server did not answer, or refused
+        """
+        with self._calling():
+            return await scripts.run(self._client, name, keys, args)
+
+    async def _listed(self, ids: list[str]) -> set[str]:
+        listed = await self.command("CLIENT LIST", "ID", *ids)
+        return {str(client["id"]) for client in listed}
+
+    async def _cut(self) -> bool:
+        """Tell whether the connection was closed, as far as this side has heard."""
+        if self._under_way:
+            return False  # that call will tell
+        connection = self._client.connection
+        try:
+            # There is nothing to be read on it, between two calls, but its end.
+            return connection is None or await connection.can_read()
+        except RedisError:
+            return True
+
+    @contextmanager
+    def _calling(self) -> Iterator[None]:
+        self._under_way += 1
+        try:
+            yield
+        except ServerUnreachable:
+            self._lookout.mistrust()
+            self._doubtful = True
+            raise
+        finally:
+            self._under_way -= 1

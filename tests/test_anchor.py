@@ -1,0 +1,38 @@
+"""The sign of life, asked for by many."""
+
+import anyio
+
+from delayq import Server
+from delayq.anchor import Anchor
+from tests.conftest import Client
+
+
+async def test_many_who_ask_at_once_are_answered_by_one_call(
+    server: Server, client: Client
+) -> None:
+    connection = str(await client.client_id())
+    answers: list[set[str]] = []
+
+    async def ask(anchor: Anchor, ids: list[str]) -> None:
+        answers.append(await anchor.gone(ids))
+
+    async with server.link("many") as link:
+        await link.anchor.gone([connection, "1000000000"])
+        await client.config_resetstat()
+        async with anyio.create_task_group() as asking:
+            for _ in range(50):
+                asking.start_soon(ask, link.anchor, [connection, "1000000000"])
+    stats = await client.info("commandstats")
+    calls = [at["calls"] for name, at in stats.items() if name.startswith("cmdstat_client|list")]
+    assert sum(calls) <= 1
+    assert answers == [{"1000000000"}] * 50
+
+
+async def test_an_identity_is_asked_for_once(server: Server, client: Client) -> None:
+    async with server.link("one") as link:
+        first = await link.anchor.identity()
+        await client.config_resetstat()
+        assert await link.anchor.identity() == first
+        assert not await link.anchor.gone([first, "0"])
+    stats = await client.info("commandstats")
+    assert not [name for name in stats if name.startswith("cmdstat_client|id")]
