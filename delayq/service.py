@@ -62,7 +62,6 @@ class Service(Settling):
             self._beside(tasks)
             while not self._stopping:
                 await self._turn()
-            self._pool.close()
             while self._at_work():
                 await self._wind_up()
             tasks.cancel_scope.cancel()
@@ -72,6 +71,7 @@ class Service(Settling):
     def stop(self) -> None:
         """Fetch no more, finish what is being handled, and return from `serve`."""
         self._stopping = True
+        self._pool.close()  # at once: nothing may go past a message whose retry a stop gave up
         self._look_again()
         for rest in self._rests:
             rest.cancel()

@@ -91,6 +91,8 @@ async def test_after_a_kill_the_standby_takes_everything_in_order(
         assert took_over.reclaimed == {old: owned[old]}
         assert took_over.deleted == (old,)
         assert took_over.epoch > first.epoch
+        left = [fields["body"] for _, fields in await client.xrange(KEYS.stream)]
+        assert "2" in left, "what is in hand is not acknowledged"
         await t.begins(2, times=2)
         t.held[2].set()
         await t.settled(10)
@@ -229,10 +231,30 @@ async def test_a_failing_message_is_retried_in_place_and_blocks_those_behind_it(
         t.failing[1] = [ValueError("no"), ValueError("no")]
         await publish(queue, 0, 1, 2)
         await t.active("c1")
-        await t.settled(3)
+        await t.begins(2)
         assert t.bodies == [0, 1, 1, 1, 2]
+        await t.settled(3)
         assert [h.deliveries for h in t.handled] == [1, 1, 2, 3, 1]
         assert [event.deliveries for event in t.tape.of(Retried)] == [1, 2]
+
+
+async def test_a_stop_while_a_message_is_to_be_retried_begins_none_behind_it(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    async with troupe(server, queue) as t:
+
+        async def fail() -> None:
+            if t.handled[-1].deliveries == 2:
+                t.role("c1").stop()
+            if t.handled[-1].deliveries == 2 or t.role("c1")._service._pool.line:
+                raise ValueError("no")
+
+        t.doing = {body: [fail, fail] for body in range(500)}
+        await publish(queue, *range(500))
+        await t.active("c1")
+        await t.tape.until(Ended, "c1")
+        left = [int(fields["body"]) for _, fields in await client.xrange(KEYS.stream)]
+        assert left == list(range(t.bodies[-1], 500)), "the one that failed, and all behind it"
 
 
 async def test_a_message_that_fails_too_often_is_a_dead_letter_and_the_next_goes_on(

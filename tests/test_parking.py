@@ -111,6 +111,7 @@ async def test_parked_keys_stay_parked_over_takeovers(
         await play.takeover()
         await publish(queue, ("a", 3), ("b", 13), ("c", 21))
         await play.done(21)
+        assert not {("a", 3), ("b", 13)} & set(play.begun), "their keys are parked"
         await play.waits("3", "13")
         await play.takeover()
         await all_come_back(queue)

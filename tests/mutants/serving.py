@@ -149,6 +149,15 @@ SERVING = [
         ),
     ),
     mutant(
+        "a stop lets what is behind a failed message begin",
+        "test_ordered.py::test_a_stop_while_a_message_is_to_be_retried_begins_none_behind_it",
+        (
+            "service.py",
+            "        self._stopping = True\n        self._pool.close()",
+            "        self._stopping = True",
+        ),
+    ),
+    mutant(
         "ack while the message in hand may still fail",
         "test_ordered.py::test_after_a_kill_the_standby_takes_everything_in_order",
         (
