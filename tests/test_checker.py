@@ -96,6 +96,23 @@ def foreign_hands() -> Story:
     return s
 
 
+def a_destroyed_group() -> Story:
+    """Two are in hand, and a third is not read, when foreign hands destroy the group."""
+    s = story("a", "b", "c")
+    s.asked("b")
+    s.receipt("b", START_MS + 2_000)
+    s.fetch("a", "b")
+    s.handle("c1", "a")
+    s.handle("c1", "b")
+    s.call(FOREIGN, ("XGROUP DESTROY :stream delayq", "1"))
+    s.call("fetch", (f"XDEL :stream {s.entries['a']}", "1"), fenced=True, refusal="NOGROUP")
+    s.deliveries["b"] = 0
+    s.fetch("b", "c")
+    s.handle("c1", "b")
+    s.handle("c1", "c")
+    return s
+
+
 def a_takeover_of_one_key() -> Story:
     return a_takeover(keyed="k")
 
@@ -118,6 +135,35 @@ def test_what_foreign_hands_do_is_theirs() -> None:
     verdict = foreign_hands().judged(drained=False)
     assert not verdict.violations
     assert verdict.counts["foreign"] == verdict.counts["acked"] == 1
+
+
+@pytest.mark.parametrize("ordering", ["strict", "key", "none"])
+def test_what_is_in_hand_when_a_group_is_destroyed_is_delivered_again(ordering: str) -> None:
+    s = a_destroyed_group()
+    s.ack("b", "c")
+    verdict = s.judged(ordering)
+    assert not verdict.violations
+    assert verdict.counts["acked"] == 3
+    assert verdict.counts["extra"] == verdict.counts["foreign"] == verdict.counts["lost"] == 0
+
+
+def test_what_is_not_in_hand_when_a_group_is_destroyed_is_judged_as_ever() -> None:
+    s = a_destroyed_group()
+    s.call("fetch", (f"XDEL :stream {s.entries['c']}", "1"), fenced=True)
+    s.ack("b")
+    assert {v.invariant for v in s.judged().violations} == {"I1"}
+
+
+def test_what_a_destroyed_group_had_in_hand_is_not_lost_unseen() -> None:
+    s = story("a")
+    s.asked("a")
+    s.receipt("a", START_MS + 1_000)
+    s.fetch("a")
+    s.begins("c1", "a")
+    s.call(FOREIGN, ("XGROUP DESTROY :stream delayq", "1"))
+    s.call("fetch", (f"XDEL :stream {s.entries['a']}", "1"), fenced=True, refusal="NOGROUP")
+    [violation] = s.judged().violations
+    assert "under which no handler had returned from it" in violation.sentence
 
 
 def test_the_verdict_counts_what_happened() -> None:

@@ -71,11 +71,11 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("invariant", BREAKS)
-def test_a_broken_library_is_found_and_the_command_that_shows_it_again_is_told(
+def test_a_broken_library_is_found_at_once_and_the_command_that_shows_it_again_is_told(
     invariant: str,
 ) -> None:
     words = ["--seed", "2", "--ordering", "strict", "--faults", "freeze"]
-    quick = [word for word in QUICK if word != "--json"]
+    quick = ["--seconds", "600", "--fault-ms", "400", "--per-second", "200"]
     said = subprocess.run(
         [sys.executable, "-m", "tests.breaking", *BREAKS[invariant], *quick, *words, *OWN],
         capture_output=True,
@@ -86,6 +86,7 @@ def test_a_broken_library_is_found_and_the_command_that_shows_it_again_is_told(
     )
     assert said.returncode == 1, said.stdout + said.stderr
     assert re.search(rf"^VIOLATED  {invariant}: \S+", said.stdout, re.M), said.stdout
+    assert "violated: invariant=" in said.stderr, "told while it runs"
     [again] = re.findall(r"^again: (.*)", said.stdout, re.M)
     assert shlex.split(again)[:4] == ["python", "-m", "delayq", "verify"]
     assert {*words, *quick} <= {*shlex.split(again)}

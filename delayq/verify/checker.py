@@ -82,7 +82,8 @@ class Checker:
         self._models: dict[str, Lane] = {}
         self._remains = Remains(terms, self._models)
         self._looked = False
-        self._violations: list[Violation] = []
+        self.violations: list[Violation] = []
+        """Those found up to now; of many the first."""
         self._counts: Counter[str] = Counter()
 
     def audited(self, call: Audited) -> None:
@@ -111,7 +112,7 @@ class Checker:
             self._total(),
             tuple(leases),
             self._lateness_ms(),
-            tuple(self._violations),
+            tuple(self.violations),
         )
 
     def _lane(self, call: Audited) -> LaneChecker:
@@ -127,9 +128,9 @@ class Checker:
     def _note(self, findings: Iterable[Finding], *shows: str) -> None:
         for finding in findings:
             self._counts["violations"] += 1
-            if len(self._violations) < MOST:
+            if len(self.violations) < MOST:
                 window = self._window(finding, shows)
-                self._violations.append(Violation(finding.invariant, finding.sentence, window))
+                self.violations.append(Violation(finding.invariant, finding.sentence, window))
 
     def _window(self, finding: Finding, shows: tuple[str, ...]) -> tuple[str, ...]:
         moves = [

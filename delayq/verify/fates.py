@@ -48,7 +48,8 @@ class Fate:
     foreign: bool = False
     """Foreign hands touched it."""
     restarted: bool = False
-    """An operator had it delivered anew, its deliveries forgotten."""
+    """It is delivered anew, its deliveries forgotten: an operator said so, or foreign hands
+    destroyed the group."""
     moves: list[tuple[str, str, int | None, State, State]] = field(default_factory=list)
     succeeded: set[int] = field(default_factory=set)
     """Epochs under which a handler returned. For pass 2."""
@@ -94,8 +95,10 @@ class Fates:
                 self._end(call, fate, before)
             else:
                 fate.end = "dead" if after == "dead" else "live"
-            fate.foreign |= call.script == FOREIGN
-            fate.restarted |= call.script in {"redrive", "resume"}
+            if call.script == FOREIGN and (before, after) != ("pending", "ready"):
+                fate.foreign = True
+            elif call.script in {FOREIGN, "redrive", "resume"}:
+                fate.restarted = True
         self._bury(step)
 
     def _deliver(self, call: Audited, change: Change) -> None:
@@ -124,7 +127,7 @@ class Fates:
             fate.end = "foreign"
         elif call.script in _REMOVE:
             fate.end = "cancelled"
-        elif before == "pending":
+        elif before == "pending" or fate.restarted:
             fate.end, fate.acked_by = "acked", call.epoch
         else:
             fate.end = "lost"

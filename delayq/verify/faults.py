@@ -64,6 +64,7 @@ FAMILIES: dict[str, tuple[Breaking, ...]] = {
         Breaking(foreign.malformed_entry),
         Breaking(foreign.malformed_schedule),
         Breaking(foreign.delete_pending),
+        Breaking(foreign.destroy_group),
     ),
     "flush": (Breaking(serving.flush_scripts, "told"),),
     "memory": (Breaking(serving.run_out_of_memory, "told"),),

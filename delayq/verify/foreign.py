@@ -35,6 +35,11 @@ async def delete_pending(stage: Stage, _chance: Random) -> None:
     await _do(stage, "XDEL", stream, rows[0]["message_id"])
 
 
+async def destroy_group(stage: Stage, _chance: Random) -> None:
+    """XGROUP DESTROY: what is in hand is forgotten to be, and delivered anew."""
+    await _do(stage, "XGROUP", "DESTROY", stage.queue.keys.stream, GROUP)
+
+
 async def _do(stage: Stage, *words: object) -> None:
     stage.note("foreign", note=" ".join(map(str, words[:2])))
     with translated():

@@ -139,7 +139,7 @@ class Lane(Places):
             case "DESTROY":
                 for entry in list(self.pending):
                     self._drop("dropped", entry)
-                for entry in self.stream:
+                for entry in self.stream.keys() - self.unread.keys():
                     self._touch(self.stream[entry].id)
                 self.unread = OrderedDict.fromkeys(self.stream)
             case "CREATE" | "SETID" if words[4] == "$":

@@ -59,9 +59,9 @@ class Run:
                 beside.start_soon(self._keep, player)
             beside.start_soon(self._resume)
             beside.start_soon(self._show)
-            if self._durable:
-                beside.start_soon(self._read_on)
             with anyio.move_on_after(self.settings.seconds) as playing:
+                if self._durable:
+                    beside.start_soon(self._read_on, playing)
                 beside.start_soon(self._obey_signals, playing, beside.cancel_scope)
                 await self._break(breakings)
                 await anyio.sleep_forever()
@@ -144,10 +144,18 @@ class Run:
             await anyio.sleep(READ_S)
             await outlast(lambda: self.stage.queue.resume(skip=True))
 
-    async def _read_on(self) -> None:
+    async def _read_on(self, playing: anyio.CancelScope) -> None:
+        """Judge the audit while it grows; at the first violation break no more.
+
+        What only logs and the end can tell, as what was lost or handled again, is judged then.
+        """
         while True:
             await anyio.sleep(READ_S)
             await outlast(self._read)
+            if self.checker.violations and not playing.cancel_called:
+                first = self.checker.violations[0]
+                logs.warn("violated", invariant=first.invariant, sentence=first.sentence)
+                playing.cancel()
 
     async def _read(self) -> None:
         """Feed the checker with what the audit has, and free it."""
@@ -168,6 +176,7 @@ class Run:
                 handled=self.stage.count("handled"),
                 faults=self.stage.struck.total(),
                 active=",".join(sorted(self.stage.active)),
+                violations=len(self.checker.violations) if self._durable else "told at the end",
             )
 
     async def _obey_signals(self, playing: anyio.CancelScope, every: anyio.CancelScope) -> None:
