@@ -17,7 +17,7 @@ from delayq.verify.staging import staged
 from tests.servers import program
 
 RENEWALS = 30
-"""How often the next holder renews, every 0.1 s, before the frozen one is woken: ten leases."""
+"""How often the next holder renews, thrice a lease, before the frozen one is woken: ten leases."""
 
 
 @pytest.fixture

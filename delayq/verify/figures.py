@@ -21,6 +21,11 @@ class Histogram:
         """Count a value."""
         self.counts[sum(ms >= bound for bound in BOUNDS_MS)] += 1
 
+    @property
+    def total(self) -> int:
+        """How many values there were."""
+        return sum(self.counts)
+
 
 @dataclass
 class Figures:

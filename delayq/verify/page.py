@@ -10,10 +10,13 @@ from delayq.verify.outcome import Outcome
 WIDTH = 1_060
 MARGIN = 130
 ROW = 22
+FEW = 5
+"""Of fewer failovers no histogram is drawn: the table says it all."""
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2em auto; padding: 0 1em }
 body { color: #1c2733 }
 h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em }
+.beside { display: flex; gap: 6em }
 table { border-collapse: collapse }
 td, th { padding: 2px 14px 2px 0; text-align: left; vertical-align: top }
 td.n { text-align: right; font-variant-numeric: tabular-nums }
@@ -42,14 +45,14 @@ def page(outcome: Outcome) -> str:
             ("cause", "count", "p50 ms", "p99 ms"),
             [(cause, *told.values()) for cause, told in outcome.failovers.items()],
         ),
-        *(_histogram(cause, told) for cause, told in outcome.failover_histograms()),
+        *(_histogram(*told) for told in outcome.failover_histograms() if told[1].total >= FEW),
         "<h2>Lateness: from the due time to the first handling</h2>",
         _table(("", "ms"), list(verdict.lateness_ms.items())),
         _histogram("messages", outcome.figures.lateness),
-        "<h2>Faults</h2>",
-        _table(("fault", "times"), sorted(outcome.struck.items())),
-        "<h2>Counts</h2>",
-        _table(("", ""), list(verdict.counts.items())),
+        "<div class='beside'>",
+        f"<div><h2>Faults</h2>{_table(('fault', 'times'), sorted(outcome.struck.items()))}</div>",
+        f"<div><h2>Counts</h2>{_table(('', ''), list(verdict.counts.items()))}</div>",
+        "</div>",
     ]
     head = f"<meta charset='utf-8'><title>delayq verify</title><style>{_STYLE}</style>"
     return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>"

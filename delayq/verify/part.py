@@ -7,7 +7,6 @@ from typing import Literal
 
 from delayq.app import App, AppQueue
 from delayq.events import Observer
-from delayq.keys import LaneKeys
 from delayq.queue import Ordering
 from delayq.retry import OnFailure, Retry
 
@@ -61,8 +60,3 @@ class Part:
         retry = Retry(max_deliveries=MAX_DELIVERIES, base_ms=5, cap_ms=50)
         queue = app.queue(QUEUE, ordering=self.ordering, retry=retry, on_failure=self.on_failure)
         return app, queue
-
-
-def lane(namespace: str) -> LaneKeys:
-    """Return the keys of the lane that a run works on."""
-    return LaneKeys(namespace, QUEUE)

@@ -34,9 +34,9 @@ async def _content(client: Any, key: str, kind: str) -> Any:
             return dict(await client.zrange(key, 0, -1, withscores=True))
         case "hash":
             return await client.hgetall(key)
-        case "set":
-            return await client.smembers(key)
-    return await client.get(key)
+        case "string":
+            return await client.get(key)
+    return None  # none of ours
 
 
 async def _entries(client: Any, key: str) -> AsyncIterator[tuple[str, dict[str, str]]]:
