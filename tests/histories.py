@@ -240,11 +240,13 @@ class Story:
         durable, drained = declared.pop("durable", True), declared.pop("drained", True)
         queue = Declared("orders", ordering, **{"max_deliveries": 3, "in_flight": 2} | declared)
         return judge(
-            Terms("test", {"orders": queue}, durable, drained), self.calls, self.events, found
+            Terms("test", {"orders": queue}, durable), self.calls, self.events, found, drained
         )
 
 
-def judge(terms: Terms, calls: Any, events: Any = (), found: Any = ()) -> Verdict:
+def judge(
+    terms: Terms, calls: Any, events: Any = (), found: Any = (), drained: bool = True
+) -> Verdict:
     """Have a history judged."""
     checker = Checker(terms)
     for call in calls:
@@ -252,7 +254,7 @@ def judge(terms: Terms, calls: Any, events: Any = (), found: Any = ()) -> Verdic
     for event in events:
         checker.recorded(event)
     for key in found:
-        checker.found(key)
+        checker.found(key, drained=drained)
     return checker.verdict()
 
 

@@ -96,9 +96,13 @@ class Checker:
         self._repeats.take(event)
         self._note(self._processes.take(event))
 
-    def found(self, key: Found) -> None:
-        """Take a key that is left in Redis, after everything else."""
+    def found(self, key: Found, *, drained: bool = True) -> None:
+        """Take a key that is left in Redis, after everything else.
+
+        :param drained: whether everything was handled in the end: then nothing may be left
+        """
         self._looked = True
+        self._remains.drained = drained
         self._note(self._remains.take(key))
 
     def verdict(self) -> Verdict:

@@ -33,10 +33,12 @@ class Figures:
 
     :param server_ms: the server's time less CLOCK_MONOTONIC
     :param ordered: whether one consumer follows another; those that compete do not
+    :param lease_ttl_ms: who still handles three of these after a fault has survived it
     """
 
     server_ms: float
     ordered: bool
+    lease_ttl_ms: int
     began_ns: int = 0
     ended_ns: int = 0
     lateness: Histogram = field(default_factory=Histogram)
@@ -82,6 +84,12 @@ class Figures:
                 cause, since_ns = self._blamed
                 self.failovers[cause].append((event.at_ns - since_ns) / 1e6)
             self._holder, self._epoch, self._blamed = event.process, event.epoch, None
+        elif event.epoch == self._epoch and self._is_over(event.at_ns):
+            self._blamed = None
+
+    def _is_over(self, at_ns: int) -> bool:
+        """Tell whether what is blamed was so long ago that the holder has survived it."""
+        return self._blamed is not None and at_ns - self._blamed[1] > 3e6 * self.lease_ttl_ms
 
 
 def quantile(values: Sequence[float], part: float) -> float:

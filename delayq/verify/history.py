@@ -223,8 +223,6 @@ class Terms:
     durable: bool = True
     """Whether the server keeps what it accepted when it is killed. If not, what is lost by that is
     measured, and is no violation."""
-    drained: bool = True
-    """Whether the run ended with everything handled: then nothing may be left."""
 
 
 # -- what follows --

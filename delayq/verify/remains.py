@@ -25,6 +25,8 @@ class Remains:
     """Judges the keys that are left, one at a time."""
 
     def __init__(self, terms: Terms, lanes: Mapping[str, Lane]) -> None:
+        self.drained = True
+        """Whether everything was handled in the end: then nothing may be left."""
         self._terms = terms
         self._lanes = lanes
         """By the prefix of their keys."""
@@ -44,12 +46,12 @@ class Remains:
             if part == "stream":
                 owned = {e: (o.consumer, o.deliveries) for e, o in lane.pending.items()}
                 yield from _compared(f"{found.key}, pending", dict(found.pending), owned)
-            if self._terms.drained and part not in {"stream", "dead"}:
+            if self.drained and part not in {"stream", "dead"}:
                 yield Finding("I6", f"{found.key} is left, though all was drained")
         elif part in _FADE or part.startswith("lease"):
             if not found.expires:
                 yield Finding("I6", f"{found.key} is left, and does not end by itself")
-        elif part in _WAIT and (self._terms.drained or part not in lane.others):
+        elif part in _WAIT and (self.drained or part not in lane.others):
             yield Finding("I6", f"{found.key} is left")
         elif part not in _STAY | _WAIT:
             yield Finding("I6", f"{found.key}: a key that nobody knows")
@@ -61,7 +63,7 @@ class Remains:
                 key = f"{prefix}{part}"
                 if key not in self._seen and _wanted(lane, part):
                     yield Finding("I1", f"{key} is not there, and should hold messages")
-            if self._terms.drained and (lane.stream or lane.schedule):
+            if self.drained and (lane.stream or lane.schedule):
                 left = len(lane.stream) + len(lane.schedule)
                 yield Finding("I6", f"{prefix}: {left} messages are left, though all was drained")
 

@@ -77,7 +77,7 @@ class Run:
         offset_ms = await clock_offset_ms(self.stage.client)
         logs_ = list(self.folder.glob("*.log"))
         server_ms = offset_ms + real_ms() - mono_s() * 1000
-        figures = Figures(server_ms, self.stage.queue.ordered)
+        figures = Figures(server_ms, self.stage.queue.ordered, self.settings.lease_ttl_ms)
         found = [key async for key in scan(self.stage.client, self.stage.queue.keys.namespace)]
 
         def judge() -> None:
@@ -85,7 +85,7 @@ class Run:
                 self.checker.recorded(event)
                 figures.recorded(event)
             for key in found:
-                self.checker.found(key)
+                self.checker.found(key, drained=not self.left)
 
         await to_thread.run_sync(judge)
         return Outcome(
