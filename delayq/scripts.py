@@ -25,14 +25,40 @@ from delayq.errors import (
 )
 
 PRELUDE = "prelude"
+_DEFINED = re.compile(r"^local (?:function )?(\w+)", re.M)
+_MARK = "\n-- PRELUDE\n\n"
+_WORD = re.compile(r"\w+")
 _SAID_CHARS = 500
 
 
 def _load() -> dict[str, str]:
     files = resources.files("delayq") / "lua"
     texts = {f.name.removesuffix(".lua"): f.read_text("utf-8") for f in files.iterdir()}
-    prelude = texts.pop(PRELUDE)
-    return {name: prelude + text for name, text in texts.items()}
+    parts = texts.pop(PRELUDE).split("\n\n")
+    return {name: composed(parts, text) for name, text in texts.items()}
+
+
+def composed(parts: Sequence[str], text: str) -> str:
+    """Put before a script what it uses of the prelude, and no more.
+
+    Each call makes all the functions anew that stand before what it does. So a script may have a
+    line that says PRELUDE, for what nothing before that line uses.
+
+    :param parts: of the prelude, each defining one name; they use what stands before them
+    """
+    head, mark, rest = text.partition(_MARK)
+    before, after = _used(parts, head), _used(parts, rest)
+    return "".join([*before, head, mark, *(part for part in after if part not in before), rest])
+
+
+def _used(parts: Sequence[str], text: str) -> list[str]:
+    used, words = list[str](), set(_WORD.findall(text))
+    for part in reversed(parts):
+        defined = _DEFINED.search(part)
+        if defined and defined[1] in words:
+            used.insert(0, f"{part}\n\n")
+            words.update(_WORD.findall(part))
+    return used
 
 
 def _hashes(sources: dict[str, str]) -> dict[str, str]:

@@ -151,13 +151,14 @@ async def test_a_call_that_was_cut_off_is_made_again_under_its_id() -> None:
     assert calls[0] != calls[1] == calls[2]
 
 
+@pytest.mark.parametrize("names", ["a", "ab"])
 async def test_a_call_made_again_adds_nothing_though_the_caller_chose_no_id(
-    client: Client,
+    client: Client, names: str
 ) -> None:
     terms = Terms(None, 128, 60_000, None, whole=False)
     for call in ("first", "first", "second"):
-        await publish(client, KEYS, terms, [outgoing("a")], call)
-    assert (await messages(client))["ready"] == ["a", "a"]
+        await publish(client, KEYS, terms, [outgoing(name) for name in names], call)
+    assert (await messages(client))["ready"] == [*names, *names]
 
 
 async def test_publishes_outlast_a_server_that_comes_back_within_their_patience() -> None:

@@ -27,10 +27,26 @@
 
 local stream, schedule, bodies, arrival = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local dead, bell, recent, dedup = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local refusal = wrong_type(stream, 'stream', recent, 'zset')
-if not refusal and redis.call('EXISTS', schedule, bodies, arrival, dead, bell, dedup) > 0 then
-  refusal = wrong_type(schedule, 'zset', bodies, 'hash', arrival, 'string', dead, 'stream', bell, 'stream', dedup, 'hash')
+
+-- The commonest call: one message, due now, told to nobody; no backlog, and nothing that is due before it. Its first
+-- write is that to the stream: if that fails nothing has changed, and what follows tells why.
+local id, told, due, count = unpack(ARGV, 8, 11)
+if told == '' and due == '+0' and ARGV[1] == '' and ARGV[6] == '0' and not ARGV[8 + 4 + count] then
+  local now, call = now_ms(''), 'c:' .. ARGV[2]
+  local known, next_up = redis.pcall('ZSCORE', recent, call), redis.pcall('ZRANGE', schedule, 0, 0, 'WITHSCORES')
+  local alone = not known and not next_up.err and not (next_up[2] and tonumber(next_up[2]) <= now)
+  if alone and not redis.pcall('XADD', stream, '*', 'id', id, unpack(ARGV, 8 + 4)).err then
+    redis.call('ZADD', recent, now + ARGV[4], call)
+    redis.call('PEXPIRE', recent, 2 * math.max(ARGV[4], ARGV[5]))
+    forget_old(recent, dedup, now, 10)
+    return {now}
+  end
 end
+
+-- PRELUDE
+
+local refusal = wrong_type(stream, 'stream', schedule, 'zset', bodies, 'hash', arrival, 'string', dead, 'stream',
+  bell, 'stream', recent, 'zset', dedup, 'hash')
 if refusal then return refusal end
 
 local now, call, promote = now_ms(ARGV[1]), 'c:' .. ARGV[2], tonumber(ARGV[3])
@@ -42,8 +58,11 @@ local known_until = redis.call('ZSCORE', recent, call)
 local again = known_until and tonumber(known_until) > now
 if again then now = known_until - window end
 
-if promote > 0 then promote_due(stream, schedule, bodies, arrival, dead, now, promote) end
 local first = earliest_due(schedule)
+if promote > 0 and first and first <= now then
+  promote_due(stream, schedule, bodies, arrival, dead, now, promote)
+  first = earliest_due(schedule)
+end
 local overtaking = promote ~= 0 and first and first <= now
 local tells_due = ARGV[1] ~= '' -- else it is the time in the entry's id
 
@@ -146,14 +165,9 @@ each(function(place, id, told, dedup_id, due, count, from)
 end)
 schedule_messages(schedule, bodies, arrival, waiting)
 
--- Forget what is older than the window: at most twice what came in, so that no call is long.
 if accepted > 0 then
   if untold then redis.call('ZADD', recent, int(now + window), call) end
-  local old = redis.call('ZRANGEBYSCORE', recent, '-inf', int(now), 'LIMIT', 0, 2 * accepted + 8)
-  if #old > 0 then redis.call('ZREM', recent, unpack(old)) end
-  for _, member in ipairs(old) do
-    if string.sub(member, 1, 2) == 'd:' then redis.call('HDEL', dedup, string.sub(member, 3)) end
-  end
+  forget_old(recent, dedup, now, 2 * accepted + 8)
   for _, key in ipairs({recent, dedup}) do redis.call('PEXPIRE', key, 2 * math.max(window, dedup_window)) end
 end
 

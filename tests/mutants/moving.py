@@ -4,6 +4,7 @@ from tests.mutants.mutant import mutant
 
 PROMOTED = "  unschedule(schedule, bodies, arrival, members, ids)\n  return #members"
 KNOWN = "if due - now < window then redis.call('ZADD', recent, int(due + window), 'i:' .. id) end"
+AGAIN = "test_outbox.py::test_a_call_made_again_adds_nothing_though_the_caller_chose_no_id"
 DIES = "test_directed.py::test_whoever_dies_after_its_script_leaves_each_message_in_one_place"
 BURIED = "  redis.call('XACK', stream, group, entry)\n  redis.call('XDEL', stream, entry)\n"
 BURY = "  local found = redis.call('XRANGE', stream, entry, entry)[1]\n  if found then"
@@ -95,13 +96,28 @@ MOVING = [
     ),
     mutant(
         "a call of publish is not remembered",
-        "test_outbox.py::test_a_call_made_again_adds_nothing_though_the_caller_chose_no_id",
+        f"{AGAIN}[ab]",
         ("lua/publish.lua", "if untold then redis", "if false then redis"),
     ),
     mutant(
         "a call of publish made again does not look",
-        "test_outbox.py::test_a_call_made_again_adds_nothing_though_the_caller_chose_no_id",
+        f"{AGAIN}[ab]",
         ("lua/publish.lua", "elseif told or not again then", "else"),
+    ),
+    mutant(
+        "a lone publish is not remembered",
+        f"{AGAIN}[a]",
+        ("lua/publish.lua", "    redis.call('ZADD', recent, now + ARGV[4], call)\n"),
+    ),
+    mutant(
+        "a lone publish made again does not look",
+        f"{AGAIN}[a]",
+        ("lua/publish.lua", "local alone = not known and", "local alone ="),
+    ),
+    mutant(
+        "a lone publish overtakes what is due",
+        "test_queue.py::test_a_publish_due_now_overtakes_nothing_due",
+        ("lua/publish.lua", "and not (next_up[2] and tonumber(next_up[2]) <= now)"),
     ),
     mutant(
         "an id is known before its message is written",
