@@ -105,7 +105,10 @@ async def test_equal_bodies_are_different_messages(
     assert (await messages(client))["ready"] == ids
 
 
-async def test_a_publish_due_now_overtakes_nothing_due(client: Client, queue: Queue) -> None:
+@pytest.mark.parametrize("told", [None, "new"])
+async def test_a_publish_due_now_overtakes_nothing_due(
+    client: Client, queue: Queue, told: str | None
+) -> None:
     past = datetime(2020, 1, 1, tzinfo=UTC)
     async with client.pipeline() as pipe:
         for number in range(300):
@@ -114,11 +117,11 @@ async def test_a_publish_due_now_overtakes_nothing_due(client: Client, queue: Qu
             pipe.hset(KEYS.bodies, f"m{number}", f'{number + 1:012x}["body","1"]')
         pipe.set(KEYS.arrival, 300)
         await pipe.execute()
-    await queue.publish(1, id="new")
+    new = await queue.publish(1, id=told)
     schedule = Schedule(queue)
     while (await schedule.promote())[1] == 0:
         pass
-    assert (await messages(client))["ready"] == [*(f"m{n}" for n in range(300)), "new"]
+    assert (await messages(client))["ready"] == [*(f"m{n}" for n in range(300)), new.id]
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -116,7 +116,7 @@ MOVING = [
     ),
     mutant(
         "a lone publish overtakes what is due",
-        "test_queue.py::test_a_publish_due_now_overtakes_nothing_due",
+        "test_queue.py::test_a_publish_due_now_overtakes_nothing_due[None]",
         ("lua/publish.lua", "and not (next_up[2] and tonumber(next_up[2]) <= now)"),
     ),
     mutant(
@@ -139,7 +139,7 @@ MOVING = [
     ),
     mutant(
         "a publish overtakes what is due",
-        "test_queue.py::test_a_publish_due_now_overtakes_nothing_due",
+        "test_queue.py::test_a_publish_due_now_overtakes_nothing_due[new]",
         ("lua/publish.lua", "local overtaking = promote ~= 0 and", "local overtaking = false and"),
     ),
     mutant(
