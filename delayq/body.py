@@ -1,6 +1,7 @@
 """Bodies: any JSON value, or a type that pydantic validates, before sending and on receipt."""
 
 import json
+from collections.abc import Callable
 from typing import Any, Generic
 
 import pydantic_core
@@ -69,8 +70,23 @@ class Codec(Generic[B]):
             return _JSON.decode(text)
 
 
-to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-"""Writes any JSON value, as short as can be; raises ValueError or TypeError if it is none."""
+def _writer() -> Callable[[Any], str]:
+    """Return what `encode` of this encoder does, which makes its writer anew for each body."""
+    encoder = json.JSONEncoder(
+        check_circular=False, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    )
+    make: Any = json.encoder.c_make_encoder  # type: ignore[attr-defined]
+    if make is None:
+        return encoder.encode
+    text = json.encoder.encode_basestring
+    no = False  # sorted keys, keys left out, NaN
+    chunks = make(None, encoder.default, text, None, ":", ",", no, no, no)
+    return lambda body: "".join(chunks(body, 0))
+
+
+to_json = _writer()
+"""Writes any JSON value, as short as can be; raises ValueError, TypeError or RecursionError if it
+is none."""
 
 
 def said(error: ValidationError) -> str:

@@ -32,6 +32,7 @@ from delayq.errors import (
 from delayq.events import Observer, Recovered, Unreachable, unobserved
 from delayq.link import Link
 from delayq.scripts import command
+from delayq.wire import Client
 
 SCHEMES = ("redis://", "rediss://", "unix://")
 OLDEST_VERSION = (6, 2)
@@ -65,7 +66,7 @@ class Server:
         redis-py's own retries are off: one lost reply would repeat a command that is not safe to
         repeat. Bytes that are no UTF-8 pass through unharmed, as lone surrogates.
         """
-        client = Redis.from_url(
+        client = Client.from_url(
             self.url,
             single_connection_client=one_connection,
             protocol=2,

@@ -7,12 +7,11 @@ id and the due time that stand in the keys, are one JSON array.
 
 import json
 import os
+import random
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypedDict
-
-import pydantic_core
 
 from delayq.body import Codec, to_json
 from delayq.errors import InvalidMessage, MalformedEntry, NewerFormat
@@ -30,9 +29,13 @@ MAX_HEADERS_BYTES = 16_384
 MAX_DELAY_MS = 100 * 366 * 86_400_000
 """A hundred years: beyond that a delay is a mistake."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _LETTERS = bytes(b"0123456789abcdefghijklmnopqrstuv"[byte % 32] for byte in range(256))
 _ID_CHARS = 16
+_RANDOM = random.Random()  # noqa: S311 - ids are no secret; its own, as a program may seed the other
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_RANDOM.seed)
 _NOW = "+0"
 
 
@@ -84,6 +87,9 @@ class Options(TypedDict, total=False):
     """What handlers are told besides the body."""
 
 
+_OPTIONS = frozenset(Options.__annotations__)
+
+
 class Outgoing(NamedTuple):
     """A message on its way to publish.lua, every part checked."""
 
@@ -127,12 +133,12 @@ class Delivery(NamedTuple):
 
 def new_id() -> str:
     """Make an id: 80 random bits as 16 letters and digits."""
-    return new_ids(1)[0]
+    return _RANDOM.randbytes(_ID_CHARS).translate(_LETTERS).decode()
 
 
 def new_ids(count: int) -> list[str]:
-    """Make ids: each 80 random bits as 16 letters and digits."""
-    letters = os.urandom(_ID_CHARS * count).translate(_LETTERS).decode()
+    """Make ids, as `new_id` does."""
+    letters = _RANDOM.randbytes(_ID_CHARS * count).translate(_LETTERS).decode()
     return [letters[at : at + _ID_CHARS] for at in range(0, len(letters), _ID_CHARS)]
 
 
@@ -147,13 +153,13 @@ def when(delay: timedelta | float | None, deliver_at: datetime | None) -> str:
             raise InvalidMessage("delay, deliver_at: give one of them, not both")
         if not isinstance(deliver_at, datetime) or deliver_at.tzinfo is None:
             raise InvalidMessage("deliver_at: a datetime with a timezone is needed")
-        return str(max(0, _ms(deliver_at - _EPOCH)))
+        return str(max(0, -((_EPOCH - deliver_at) // _MS)))
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else (delay or 0)
     if not isinstance(seconds, int | float):
         raise InvalidMessage(f"delay: seconds or a timedelta (got {seconds!r})")
     if not 0 <= seconds * 1000 <= MAX_DELAY_MS:
         raise InvalidMessage(f"delay: 0 s to {MAX_DELAY_MS // 1000} s (got {seconds})")
-    return f"+{_ms(timedelta(seconds=seconds))}"
+    return f"+{-(-round(seconds * 1_000_000) // 1000)}"  # rounded down, it would be early
 
 
 def outgoing(body: str, options: Options, own_id: str | None = None) -> Outgoing:
@@ -165,23 +171,20 @@ def outgoing(body: str, options: Options, own_id: str | None = None) -> Outgoing
     if not options:
         fields = ("body", _within("body", body, MAX_BODY_BYTES))
         return Outgoing(own_id or new_id(), "", _NOW, 2, fields)
-    if unknown := sorted(options.keys() - Options.__annotations__.keys()):
-        known = ", ".join(Options.__annotations__)
-        raise InvalidMessage(f"{unknown[0]}: no such option; there are {known}")
+    if not _OPTIONS.issuperset(options):
+        unknown, known = min(options.keys() - _OPTIONS), ", ".join(Options.__annotations__)
+        raise InvalidMessage(f"{unknown}: no such option; there are {known}")
     message_id, dedup_id = options.get("id"), options.get("dedup_id")
     told = "" if message_id is None else "i"
     if dedup_id is not None:
         told = "d" + checked_id(dedup_id, "dedup_id")
     due = when(options.get("delay"), options.get("deliver_at"))
     parts = encode_fields(body, options.get("key"), options.get("headers"))
-    return Outgoing(
-        (own_id or new_id()) if message_id is None else checked_id(message_id),
-        told,
-        due,
-        len(parts) if due == _NOW else 0,
-        parts if due == _NOW else (pydantic_core.to_json(parts)[:-1].decode(),),
-        options.get("key"),
-    )
+    size = len(parts)
+    if due != _NOW:
+        size, parts = 0, [to_json(parts)[:-1]]
+    own_id = (own_id or new_id()) if message_id is None else checked_id(message_id)
+    return Outgoing(own_id, told, due, size, parts, options.get("key"))
 
 
 def encode_fields(
@@ -283,11 +286,6 @@ def with_body(fields: Sequence[str], body: str) -> list[str]:
     encoded = _within("body", body, MAX_BODY_BYTES)
     pairs = zip(fields[::2], fields[1::2], strict=True)
     return [part for name, old in pairs for part in (name, encoded if name == "body" else old)]
-
-
-def _ms(duration: timedelta) -> int:
-    """Count ms, rounded up: rounded down, a message would be early."""
-    return -(-duration // timedelta(milliseconds=1))
 
 
 def _within(name: str, text: str, max_bytes: int) -> str:

@@ -1,13 +1,15 @@
 """The call of publish.lua: how messages are accepted, and for how long that is tried."""
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import anyio
 from redis.asyncio import Redis
 
 from delayq import scripts
+from delayq.clock import mono_s
 from delayq.connection import outlast
 from delayq.errors import BacklogFull, ServerUnreachable
 from delayq.events import Event, Unreachable
@@ -21,8 +23,7 @@ DEDUP_WINDOW_MS = 60_000
 """How long a publish repeated with the same id is known to be one message."""
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """On which terms messages are accepted."""
 
     now_ms: int | None
@@ -44,7 +45,7 @@ async def publish(
     :return: for each message its receipt, or why it was refused
     :raises ServerError: if the server did not answer, or refused
     """
-    k, limit = keys, terms.max_backlog
+    limit = terms.max_backlog
     args: list[object] = [
         "" if terms.now_ms is None else terms.now_ms,
         call,
@@ -58,33 +59,45 @@ async def publish(
     told = "i" if limit else ""
     for message in messages:
         args += (message.id, message.told or told, message.when, message.size, *message.fields)
-    touched = [k.stream, k.schedule, k.bodies, k.arrival, k.dead, k.bell, k.recent, k.dedup]
-    now, *others = await scripts.run(client, "publish", touched, args)
+    now, *others = await scripts.run(client, "publish", _touched(keys), args)
     now_ms = int(now)
-    answers: list[Answer] = [Receipt(m.id, m.due_ms(now_ms), duplicate=False) for m in messages]
+    answers: list[Answer] = [Receipt(m.id, m.due_ms(now_ms), False) for m in messages]  # noqa: FBT003
     for place, message_id, due_ms, status in zip(*[iter(others)] * 4, strict=True):
         answers[place - 1] = (
-            BacklogFull(f"{k.queue}: the backlog is at its limit of {limit} messages")
+            BacklogFull(f"{keys.queue}: the backlog is at its limit of {limit} messages")
             if status == 2
             else Receipt(message_id, int(due_ms), duplicate=True)
         )
     return answers
 
 
-async def patiently(call: Callable[[], Awaitable[Any]], patience_s: float, role: str) -> Any:
+@lru_cache
+def _touched(k: LaneKeys) -> tuple[str, ...]:
+    return (k.stream, k.schedule, k.bodies, k.arrival, k.dead, k.bell, k.recent, k.dedup)
+
+
+async def patiently(
+    client: Redis, call: Callable[[], Awaitable[Any]], patience_s: float, role: str
+) -> Any:
     """Make a call that is safe to repeat, again and again for `patience_s` while it is unanswered.
 
     :raises ServerUnreachable: if no answer came
     """
-    if patience_s <= 0:
-        return await call()
-    said = f"no answer within {patience_s} s"
+    until_s, said = mono_s() + patience_s, f"no answer within {patience_s} s"
 
     def heard(event: Event) -> None:
         nonlocal said
         if isinstance(event, Unreachable):
             said = event.error
 
-    with anyio.move_on_after(patience_s):
+    # The first try needs no timer where it ends in time by itself: that costs more than its answer.
+    if patience_s <= 0 or getattr(client, "ends_calls_within_s", math.inf) <= patience_s:
+        try:
+            return await call()
+        except ServerUnreachable as error:
+            if patience_s <= 0:
+                raise
+            said = str(error)
+    with anyio.move_on_after(until_s - mono_s()):
         return await outlast(call, role, heard)
     raise ServerUnreachable(said)

@@ -193,12 +193,14 @@ class Queue(Generic[B]):
         )
         registration = cast("Registration", self.registration)
 
+        client = self.client
+
         async def call() -> Answers:
             if not registration.done:
-                await registration.claim(self.client)
-            return await publish(self.client, self.keys, terms, messages, call_id)
+                await registration.claim(client)
+            return await publish(client, self.keys, terms, messages, call_id)
 
-        answers: Answers = await patiently(call, self.patience_s, self.name)
+        answers: Answers = await patiently(client, call, self.patience_s, self.name)
         return answers
 
     async def who(self) -> Active | None:

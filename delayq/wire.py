@@ -1,0 +1,154 @@
+"""The wire: one connection that calls of scripts share, sent in order and answered in order.
+
+redis-py takes a connection out of its pool for each call, watches it with timers, and reads it
+through a stream: three times what all else costs that a publish does. A wire writes, and its answer
+wakes whoever waits for it. Any number of calls may be under way; one that is given up leaves its
+place to its answer.
+"""
+
+import asyncio
+from collections import deque
+from typing import Any
+
+import hiredis
+from redis import exceptions as redis_errors
+from redis.asyncio import Redis
+
+from delayq.clock import mono_s
+
+ANSWER_S = 3.0
+"""After how long without an answer a wire is given up: no script takes a hundredth of that."""
+STUCK_S = 1.0
+"""After how long without an answer a call that is given up takes its wire along."""
+_SCRIPTS = {"EVALSHA", "EVAL"}
+_INCOMPLETE = object()
+
+
+class Client(Redis):
+    """A client of redis-py that sends scripts over a wire, and all else as redis-py does."""
+
+    ends_calls_within_s = ANSWER_S
+    """How long a call of a script takes at most, answered or not."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._wire: Wire | None = None
+        self._opening = asyncio.Lock()
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """See redis-py.
+
+        :raises redis.RedisError: as it does
+        """
+        if args[0] not in _SCRIPTS or self.single_connection_client:
+            execute: Any = super().execute_command
+            return await execute(*args, **options)
+        wire = self._wire
+        if wire is None or wire.closed:
+            wire = await self._opened()
+        return await wire.call(args)
+
+    async def _opened(self) -> "Wire":
+        pool: Any = self.connection_pool
+        async with self._opening:
+            if self._wire and self._wire.closed:
+                connection, self._wire = self._wire.connection, None
+                await connection.disconnect()
+                await pool.release(connection)
+            if self._wire is None:
+                try:
+                    async with asyncio.timeout(ANSWER_S):
+                        self._wire = Wire(await pool.get_connection())
+                except TimeoutError as error:
+                    raise redis_errors.TimeoutError(f"not connected within {ANSWER_S} s") from error
+            return self._wire
+
+
+class Wire(asyncio.Protocol):
+    """Calls over a connection of redis-py, which made it, and closes it.
+
+    :param connection: connected, with nothing under way
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.closed = False
+        self._loop = asyncio.get_running_loop()
+        self._transport: Any = connection._writer.transport  # noqa: SLF001 - made and closed by redis-py
+        self._former = self._transport.get_protocol()
+        self._answers = hiredis.Reader(
+            protocolError=redis_errors.InvalidResponse,
+            replyError=connection._parser.parse_error,  # noqa: SLF001
+            encoding=connection.encoder.encoding,
+            errors=connection.encoder.encoding_errors,
+            notEnoughData=_INCOMPLETE,
+        )
+        self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        """When each call was made, in monotonic seconds, and whom its answer wakes."""
+        self._watch: asyncio.TimerHandle | None = None
+        self._transport.set_protocol(self)
+
+    async def call(self, words: tuple[Any, ...]) -> Any:
+        """Make a call, and return its answer.
+
+        :raises redis.RedisError: if it is an error, or none came
+        """
+        answer = self._loop.create_future()
+        try:
+            self._transport.write(hiredis.pack_command(words))
+        except (UnicodeEncodeError, TypeError):  # bytes that are no UTF-8, odd types
+            self._transport.writelines(self.connection.pack_command(*words))
+        made_s = mono_s()
+        self._waiting.append((made_s, answer))
+        if self._watch is None:
+            self._look_after(ANSWER_S)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if mono_s() > made_s + STUCK_S:
+                self._transport.abort()
+            raise
+
+    def _look_after(self, seconds: float) -> None:
+        self._watch = self._loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        """End it, if it has left a call unanswered for too long. One timer watches all calls."""
+        self._watch = None
+        if self._waiting:
+            left_s = self._waiting[0][0] + ANSWER_S - mono_s()
+            if left_s > 0:
+                self._look_after(left_s)
+            else:
+                self._transport.abort()
+
+    # -- what the transport calls --
+
+    def data_received(self, data: bytes) -> None:
+        """Wake those whose answers these are."""
+        self._answers.feed(data)
+        while (answer := self._answers.gets()) is not _INCOMPLETE:
+            _, waiting = self._waiting.popleft()
+            if waiting.done():
+                continue
+            if isinstance(answer, Exception):
+                waiting.set_exception(answer)
+            else:
+                waiting.set_result(answer)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell all who wait that no answer comes."""
+        self.closed = True
+        if self._watch:
+            self._watch.cancel()
+        while self._waiting:
+            _, waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_exception(redis_errors.ConnectionError(f"connection lost: {error}"))
+        self._former.connection_lost(error)
+
+    def pause_writing(self) -> None:
+        """Go on: what waits to be sent is bounded by who waits for answers."""
+
+    def resume_writing(self) -> None:
+        """See `pause_writing`."""
