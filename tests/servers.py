@@ -58,6 +58,15 @@ class RealServer:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
+    def freeze(self) -> None:
+        """Have it answer nothing, and keep its connections."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
+
     def close(self) -> None:
         if self._process and self._process.poll() is None:
             self.kill()
