@@ -124,6 +124,7 @@ async def test_a_key_of_the_wrong_type_is_named_and_nothing_changes(
     ]:
         await client.flushall()
         await client.sadd(key, "foreign")
+        await queue.register()
         before = await dump(client)
         with pytest.raises(ServerError, match=re.escape(key)):
             await queue.publish(1, delay=5)
