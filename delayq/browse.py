@@ -1,13 +1,14 @@
 """Looking at a queue: how many messages are where, and which. Nothing here changes anything."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import get_args
 
 from redis.asyncio import Redis
 
 from delayq import scripts
-from delayq.errors import GroupMissing
+from delayq.errors import GroupMissing, InvalidCursor
 from delayq.keys import GROUP, LaneKeys
 from delayq.record import (
     ARRIVAL_CHARS,
@@ -40,7 +41,7 @@ class Halted:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """How many messages are where, and who is active: one snapshot."""
+    """How many messages are where, and who is active: one snapshot of each lane."""
 
     scheduled: int = 0
     ready: int = 0
@@ -49,7 +50,7 @@ class Stats:
     next_due_ms: tuple[int, ...] = ()
     """Of the first few that are scheduled."""
     holder: str | None = None
-    """Who holds the lease of an ordered queue."""
+    """Who holds the lease of an ordered queue of one lane."""
     now_ms: int = 0
     """The server's time at this snapshot."""
     oldest_ms: int | None = None
@@ -62,6 +63,9 @@ class Stats:
     parked: int = 0
     """Keys that wait for a message that failed."""
     halted: Halted | None = None
+    """Of several lanes, the first that is."""
+    lanes: tuple["Stats", ...] = ()
+    """Those of each lane, where there are several: this is their sum."""
 
     @property
     def lag(self) -> int:
@@ -104,8 +108,55 @@ async def stats(client: Redis, keys: LaneKeys, now_ms: int | None = None) -> Sta
     )
 
 
+def together(lanes: Sequence[Stats]) -> Stats:
+    """Sum up what was counted in each lane; of one lane it is that."""
+    if len(lanes) == 1:
+        return lanes[0]
+    consumers: Counter[str] = Counter()
+    for lane in lanes:
+        consumers.update(lane.consumers)
+    due = sorted(at for lane in lanes for at in lane.next_due_ms)
+    return Stats(
+        scheduled=sum(lane.scheduled for lane in lanes),
+        ready=sum(lane.ready for lane in lanes),
+        pending=sum(lane.pending for lane in lanes),
+        dead=sum(lane.dead for lane in lanes),
+        next_due_ms=tuple(due[:_SHOWN_DUE]),
+        now_ms=max(lane.now_ms for lane in lanes),
+        oldest_ms=max((ms for lane in lanes if (ms := lane.oldest_ms) is not None), default=None),
+        consumers=dict(consumers),
+        parked=sum(lane.parked for lane in lanes),
+        halted=next((lane.halted for lane in lanes if lane.halted), None),
+        lanes=tuple(lanes),
+    )
+
+
+async def listed(
+    client: Redis, lanes: Sequence[LaneKeys], state: State, limit: int = 100, after: str = ""
+) -> Page:
+    """List messages of a state, a page at a time: lane by lane, each in its order.
+
+    :param after: the `next` of the page before; it names the lane
+    :raises InvalidCursor: if `after` is no cursor of this list
+    :raises ValueError: as `Browser.list` does
+    :raises ServerError: if the server did not answer, or refused
+    """
+    named, dot, place_in_lane = after.partition(".")
+    if after and not (dot and named.isdecimal() and len(named) < 5 and int(named) < len(lanes)):
+        raise InvalidCursor(f"after: {after[:80]!r} is no cursor of the {state} messages")
+    records: Records = []
+    for at in range(int(named or 0), len(lanes)):
+        left = limit - len(records)
+        page = await Browser(client, lanes[at]).list(state, left, place_in_lane)
+        records += page.records
+        if page.next is not None:
+            return Page(records, f"{at}.{page.next}")
+        place_in_lane = ""
+    return Page(records)
+
+
 class Browser:
-    """Finds and lists the messages of one queue."""
+    """Finds and lists the messages of one lane."""
 
     def __init__(self, client: Redis, keys: LaneKeys) -> None:
         self._client = client

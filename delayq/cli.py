@@ -33,6 +33,7 @@ from delayq.commands.change import (
     run_reschedule,
 )
 from delayq.commands.diagnose import run_doctor
+from delayq.commands.lanes import run_lanes
 from delayq.commands.lead import run_handover, run_resume, run_who
 from delayq.commands.look import run_dead_list, run_list, run_show, run_stats
 from delayq.commands.run import run_app
@@ -162,6 +163,7 @@ COMMANDS = (
     Command(("who",), operators.WhoSettings, _answering(run_who)),
     Command(("handover",), operators.HandoverSettings, _answering(run_handover)),
     Command(("resume",), operators.ResumeSettings, _answering(run_resume)),
+    Command(("lanes",), operators.LanesSettings, _answering(run_lanes)),
     Command(("doctor",), operators.DoctorSettings, _answering(run_doctor)),
     Command(("bench",), BenchSettings, run_bench),
 )

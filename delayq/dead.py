@@ -1,16 +1,15 @@
 """Dead letters: looked at, sent again, deleted."""
 
 import math
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any
+from itertools import islice, product
 
 import anyio
 from redis.asyncio import Redis
 
 from delayq import scripts
-from delayq.browse import Browser
+from delayq.browse import listed
 from delayq.clock import Clock, mono_s
 from delayq.keys import LaneKeys
 from delayq.publishing import PROMOTE_LIMIT
@@ -33,16 +32,16 @@ OnPage = Callable[[Redriven], object]
 
 
 class DeadLetters:
-    """The dead letters of one queue."""
+    """The dead letters of one queue: lane by lane."""
 
-    def __init__(self, client: Redis, keys: LaneKeys, clock: Clock) -> None:
+    def __init__(self, client: Redis, lanes: Sequence[LaneKeys], clock: Clock) -> None:
         self._client = client
-        self._keys = keys
+        self._lanes = lanes
         self._clock = clock
 
     async def list(self, limit: int = 100, after: str = "") -> Page:
-        """List them, oldest first. Parameters and errors are those of `Queue.list`."""
-        return await Browser(self._client, self._keys).list("dead", limit, after)
+        """List them, of each lane the oldest first, as `Queue.list` does."""
+        return await listed(self._client, self._lanes, "dead", limit, after)
 
     async def redrive(
         self,
@@ -69,11 +68,9 @@ class DeadLetters:
         """
         if rate is not None and not 0 < rate < math.inf:
             raise ValueError(f"rate: above 0, and finite (got {rate})")
-        k = self._keys
-        keys = [k.dead, k.schedule, k.bodies, k.arrival, k.bell]
         limit = PROMOTE_LIMIT if rate is None else max(1, min(PROMOTE_LIMIT, int(rate / 10)))
         began, done = mono_s(), Redriven()
-        async for moved, skipped in self._pages("redrive", keys, limit, ids, reason):
+        async for moved, skipped in self._pages("redrive", _redriving, limit, ids, reason):
             done = Redriven(done.moved + moved, done.not_redrivable + skipped)
             if on_page is not None:
                 on_page(done)
@@ -100,34 +97,42 @@ class DeadLetters:
         if older_than_ms is not None and older_than_ms < 0:
             raise ValueError(f"older_than_ms: at least 0 (got {older_than_ms})")
         age_ms = 0 if older_than_ms is None else older_than_ms
-        pages = self._pages("purge_dead", [self._keys.dead], PROMOTE_LIMIT, ids, reason, age_ms)
+        pages = self._pages("purge_dead", _purging, PROMOTE_LIMIT, ids, reason, age_ms)
         return sum([deleted async for deleted, _ in pages])
 
     async def _pages(
         self,
         script: str,
-        keys: Any,
+        keys_of: Callable[[LaneKeys], Sequence[str]],
         limit: int,
         ids: Collection[str] | None,
         reason: str | None,
         *more: object,
     ) -> AsyncIterator[tuple[int, int]]:
         """Run a script over all letters that are there now, a page at a time."""
-        newest = await scripts.command(
-            self._client, "XREVRANGE", self._keys.dead, "+", "-", "COUNT", 1
-        )
-        if not newest:
-            return
+        ends = {keys: newest for keys in self._lanes if (newest := await self._newest(keys))}
         now_ms = self._clock.now_ms()
-        for part in _parts(ids):
+        for (keys, newest), part in product(ends.items(), list(_parts(ids))):
             start = "-"
             while start:
-                args = ["" if now_ms is None else now_ms, start, newest[0][0], limit]
+                args = ["" if now_ms is None else now_ms, start, newest, limit]
                 filters = [*more, reason or "", *part]
                 start, done, skipped = await scripts.run(
-                    self._client, script, keys, [*args, *filters]
+                    self._client, script, keys_of(keys), [*args, *filters]
                 )
                 yield done, skipped
+
+    async def _newest(self, keys: LaneKeys) -> str | None:
+        last = await scripts.command(self._client, "XREVRANGE", keys.dead, "+", "-", "COUNT", 1)
+        return last[0][0] if last else None
+
+
+def _redriving(k: LaneKeys) -> list[str]:
+    return [k.dead, k.schedule, k.bodies, k.arrival, k.bell]
+
+
+def _purging(k: LaneKeys) -> list[str]:
+    return [k.dead]
 
 
 def _parts(ids: Collection[str] | None) -> "Iterator[list[str]]":

@@ -3,15 +3,15 @@
 It changes nothing: what it tries is read, or aimed at a key that nobody has.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from redis.asyncio import Redis
 
 from delayq import scripts
-from delayq.browse import Browser, Stats, stats
+from delayq.browse import Browser, Stats, stats, together
 from delayq.connection import OLDEST_VERSION, clock_offset_ms
 from delayq.errors import ServerError, ServerRefused, ServerUnreachable
 from delayq.keys import GROUP, LaneKeys
@@ -139,26 +139,36 @@ async def _permissions(client: Redis, key: str) -> Findings:
         yield Finding("ok", "server", "this user may do what the roles need")
 
 
-async def examine_queue(client: Redis, keys: LaneKeys) -> Findings:
-    """Look at one queue: its keys, schedule, lane and consumers.
+async def examine_queue(client: Redis, lanes: Sequence[LaneKeys]) -> Findings:
+    """Look at one queue: the keys, schedule, lease and consumers of each of its lanes.
 
     :raises ServerUnreachable: if there is no answer
     """
-    try:
-        findings = [finding async for finding in _types(client, keys)]
-        if not findings:  # else nothing can be counted
-            findings = await _counted(client, keys)
-    except ServerRefused as error:
-        said = f"it cannot be looked at: {error}"
-        findings = [Finding("warning", keys.queue, said, "permit what the server refused")]
-    for finding in findings:
-        yield finding
+    counted, good = [], True
+    for keys in lanes:
+        try:
+            findings = [finding async for finding in _types(client, keys)]
+            if not findings:  # else nothing can be counted
+                counted.append(await stats(client, keys))
+                findings = await _problems(client, keys, counted[-1])
+        except ServerRefused as error:
+            said = f"it cannot be looked at: {error}"
+            findings = [Finding("warning", keys.queue, said, "permit what the server refused")]
+        for finding in findings:
+            good = False
+            about = f"{keys.queue}, lane {keys.lane}" if len(lanes) > 1 else keys.queue
+            yield replace(finding, about=about)
+    if good:
+        yield _in_order(lanes[0].queue, together(counted))
 
 
-async def _counted(client: Redis, keys: LaneKeys) -> list[Finding]:
-    found = await stats(client, keys)
+def _in_order(name: str, found: Stats) -> Finding:
     counts = f"{found.scheduled} scheduled, {found.ready} ready, {found.pending} pending"
-    problems = [
+    return Finding("ok", name, f"{counts}, {found.dead} dead")
+
+
+async def _problems(client: Redis, keys: LaneKeys, found: Stats) -> list[Finding]:
+    return [
         *_schedule(keys.queue, found),
         *_unread(keys.queue, found),
         *_lane(keys.queue, found),
@@ -167,7 +177,6 @@ async def _counted(client: Redis, keys: LaneKeys) -> list[Finding]:
         *[finding async for finding in _consumers(client, keys, found)],
         *[finding async for finding in _deliveries(client, keys)],
     ]
-    return problems or [Finding("ok", keys.queue, f"{counts}, {found.dead} dead")]
 
 
 async def _types(client: Redis, keys: LaneKeys) -> Findings:

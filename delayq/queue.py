@@ -1,21 +1,19 @@
-"""A queue: declared alike in every process; published to, looked at, changed."""
+"""A queue: declared alike in every process, and published to.
+
+Looking at it and changing it is what its lanes do: see `delayq.lanes`.
+"""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from functools import cached_property
 from typing import Any, Generic, Literal, Unpack, cast, get_args
 
 from redis.asyncio import Redis
 
-from delayq import changes, scripts
-from delayq.active import Active, handover, resume, who
+from delayq import scripts
 from delayq.body import B, Codec
-from delayq.browse import Browser, Stats, stats
 from delayq.bulk import Bulk
-from delayq.clock import SERVER_CLOCK, Clock
-from delayq.dead import DeadLetters
-from delayq.keys import MAX_LANES, LaneKeys, lane_of
+from delayq.keys import lane_of
+from delayq.lanes import Lanes
 from delayq.message import (
     Message,
     Options,
@@ -24,11 +22,9 @@ from delayq.message import (
     new_id,
     new_ids,
     outgoing,
-    when,
 )
 from delayq.outbox import Answer, Outbox
 from delayq.publishing import PROMOTE_LIMIT, Terms, patiently, publish
-from delayq.record import Page, Record, State
 from delayq.registry import Registration, forget
 from delayq.retry import OnFailure, Retry
 
@@ -45,7 +41,7 @@ MAX_DEDUP_WINDOW_S = 30 * 86_400.0
 
 
 @dataclass(frozen=True)
-class Queue(Generic[B]):
+class Queue(Lanes, Generic[B]):
     """A queue on one server; `bound_to` gives the same queue over another client.
 
     Declare it alike in every process: with `on_due`, a publish leaves promoting to the pollers.
@@ -54,10 +50,6 @@ class Queue(Generic[B]):
         range
     """
 
-    connect: Callable[[], Redis]
-    """Gives the client."""
-    keys: LaneKeys
-    """Those of its first lane."""
     ordering: Ordering = "none"
     retry: Retry = field(default_factory=Retry)
     on_failure: OnFailure = "block"
@@ -73,13 +65,11 @@ class Queue(Generic[B]):
     past_due: bool = True
     """False for those who do not know the queue's `on_due`: they leave promoting to the pollers,
     and publish behind what is due."""
-    clock: Clock = SERVER_CLOCK
-    lanes: int = 1
-    """How many: each has a stream, a schedule and a lease, and the messages of some of the keys."""
     registration: Registration | None = field(default=None, repr=False, compare=False)
     """Shared by the lanes of a queue."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, value, known in (
             ("ordering", self.ordering, get_args(Ordering)),
             ("on_failure", self.on_failure, get_args(OnFailure)),
@@ -92,21 +82,9 @@ class Queue(Generic[B]):
             raise ValueError(
                 f"dedup_window_s: 1 to {MAX_DEDUP_WINDOW_S:.0f} (got {self.dedup_window_s})"
             )
-        if not 1 <= self.lanes <= MAX_LANES:
-            raise ValueError(f"lanes: 1 to {MAX_LANES} (got {self.lanes})")
         registration = Registration(self.keys.namespace, self.name, self.lanes)
         object.__setattr__(self, "registration", self.registration or registration)
         object.__setattr__(self, "_outbox", Outbox(self._send))
-
-    @property
-    def client(self) -> Redis:
-        """The client that calls go through."""
-        return self.connect()
-
-    @property
-    def name(self) -> str:
-        """The queue's name."""
-        return self.keys.queue
 
     @property
     def ordered(self) -> bool:
@@ -117,14 +95,6 @@ class Queue(Generic[B]):
         """Return this queue, over `client`."""
         patience_s = self.patience_s if patience_s is None else patience_s
         return replace(self, connect=lambda: client, patience_s=patience_s)
-
-    @cached_property
-    def every_lane(self) -> "tuple[Queue[B], ...]":
-        """Its lanes, each as a queue of one lane; of such a queue it is the queue itself."""
-        if self.lanes == 1:
-            return (self,)
-        every = [replace(self.keys, lane=lane) for lane in range(self.lanes)]
-        return tuple(replace(self, keys=keys, lanes=1) for keys in every)
 
     def lane_of(self, message: Outgoing) -> "Queue[B]":
         """Return the lane that a message belongs to."""
@@ -203,84 +173,6 @@ class Queue(Generic[B]):
         answers: Answers = await patiently(client, call, self.patience_s, self.name)
         return answers
 
-    async def who(self) -> Active | None:
-        """Tell who is active, and who stands by; None if nobody is. See `active.who`."""
-        return await who(self.client, self.keys)
-
-    async def handover(self, timeout_s: float = 30.0) -> Active | None:
-        """Ask the active consumer to pass on; tell who took over. See `active.handover`."""
-        return await handover(self.client, self.keys, timeout_s)
-
-    async def resume(self, *, skip: bool = False) -> str | None:
-        """Have a lane go on that a failure halted. See `active.resume`."""
-        return await resume(self.client, self.keys, skip=skip)
-
-    # -- looking and changing --
-
-    async def stats(self) -> Stats:
-        """Count what is where: one snapshot.
-
-        :raises ServerError: if the server did not answer, or refused
-        """
-        return await stats(self.client, self.keys, self.clock.now_ms())
-
-    async def get(self, id: str) -> Record | None:  # noqa: A002 - the field's own word
-        """Find a message, as `Browser.get` does: it may read the whole stream."""
-        return await Browser(self.client, self.keys).get(id)
-
-    async def cancel(self, id: str) -> bool:  # noqa: A002 - the field's own word
-        """Take a message off the schedule. Its id may be published anew; a `dedup_id` stays known.
-
-        :return: False if it is not scheduled, or not any more
-        :raises ServerError: if the server did not answer, or refused
-        """
-        return await changes.cancel(self.client, self.keys, id)
-
-    async def reschedule(
-        self,
-        id: str,  # noqa: A002 - the field's own word
-        *,
-        delay: timedelta | float | None = None,
-        deliver_at: datetime | None = None,
-    ) -> bool:
-        """Give a scheduled message another due time; among those of that time it keeps its place.
-
-        :param delay: as for `publish`
-        :param deliver_at: as for `publish`
-        :return: False if it is not scheduled, or not any more
-        :raises InvalidMessage: if the time breaks a limit
-        :raises ServerError: if the server did not answer, or refused
-        """
-        due, now_ms = when(delay, deliver_at), self.clock.now_ms()
-        return await changes.reschedule(self.client, self.keys, id, due, now_ms)
-
-    async def promote(self, id: str) -> bool:  # noqa: A002 - the field's own word
-        """Make a scheduled message due now: a poller moves it at once. As `reschedule`."""
-        return await self.reschedule(id)
-
-    async def purge(self, state: Literal["scheduled", "ready", "dead"]) -> int:
-        """Delete all messages of a state that are there now, and forget their ids.
-
-        Never those that are pending: they are in the hands of consumers.
-
-        :return: how many were deleted
-        :raises ValueError: if `state` is none of these
-        :raises ServerError: if the server did not answer, or refused; some may be deleted
-        """
-        match state:
-            case "scheduled":
-                return await changes.purge_scheduled(self.client, self.keys)
-            case "ready":
-                return await changes.purge_ready(self.client, self.keys)
-            case "dead":
-                return await self.dead.purge()
-        raise ValueError(f"state: 'scheduled', 'ready' or 'dead' (got {state!r})")
-
-    @property
-    def dead(self) -> DeadLetters:
-        """The dead letters."""
-        return DeadLetters(self.client, self.keys, self.clock)
-
     async def register(self) -> None:
         """Have the queue listed among those of its namespace, and agree on its number of lanes.
 
@@ -297,7 +189,3 @@ class Queue(Generic[B]):
         for lane in self.every_lane:
             await scripts.command(self.client, "UNLINK", *lane.keys.all)
         await forget(self.client, self.keys.namespace, self.name)
-
-    async def list(self, state: State, limit: int = 100, after: str = "") -> Page:
-        """List messages of a state in their order, a page at a time, as `Browser.list` does."""
-        return await Browser(self.client, self.keys).list(state, limit, after)

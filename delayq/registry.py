@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from delayq import scripts
 from delayq.errors import LanesDiffer, ServerOutOfMemory
-from delayq.keys import registry
+from delayq.keys import MAX_LANES, registry
 from delayq.record import number
 
 
@@ -47,7 +47,15 @@ async def lanes(client: Redis, namespace: str, queue: str) -> int | None:
 
     :raises ServerError: if the server did not answer, or refused
     """
-    return number(await scripts.command(client, "HGET", registry(namespace), queue))
+    return _lanes(await scripts.command(client, "HGET", registry(namespace), queue))
+
+
+async def set_lanes(client: Redis, namespace: str, queue: str, number: int) -> None:
+    """Set how many lanes a queue has, whatever it had. See `delayq.resize`.
+
+    :raises ServerError: if the server did not answer, or refused
+    """
+    await scripts.command(client, "HSET", registry(namespace), queue, number)
 
 
 async def queues(client: Redis, namespace: str) -> dict[str, int]:
@@ -56,7 +64,7 @@ async def queues(client: Redis, namespace: str) -> dict[str, int]:
     :raises ServerError: if the server did not answer, or refused
     """
     found = await scripts.command(client, "HGETALL", registry(namespace))
-    return {name: number(found[name]) or 1 for name in sorted(found)}
+    return {name: _lanes(found[name]) or 1 for name in sorted(found)}
 
 
 async def forget(client: Redis, namespace: str, queue: str) -> None:
@@ -65,3 +73,9 @@ async def forget(client: Redis, namespace: str, queue: str) -> None:
     :raises ServerError: if the server did not answer, or refused
     """
     await scripts.command(client, "HDEL", registry(namespace), queue)
+
+
+def _lanes(text: str | None) -> int | None:
+    """Read a number of lanes; None if there is none, or foreign hands wrote another thing."""
+    found = number(text)
+    return found if found is not None and 1 <= found <= MAX_LANES else None

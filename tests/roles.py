@@ -66,7 +66,7 @@ class Troupe:
         )
 
     async def hand_over(self) -> None:
-        self.now_active = await self.queue.handover()
+        [self.now_active] = await self.queue.handover()
 
     async def active(self, name: str, **options: Any) -> TookOver:
         place = self.tape.end

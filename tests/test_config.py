@@ -44,7 +44,7 @@ def test_the_environment_file_has_every_setting_with_its_default() -> None:
 
 def test_what_has_a_place_of_its_own_is_no_variable() -> None:
     placed = {name for command in COMMANDS for name in positional(command.settings)}
-    assert placed == {"target", "queue", "message_id", "state", "body", "measurement"}
+    assert placed == {"target", "queue", "message_id", "state", "body", "measurement", "number"}
     assert not {f"DELAYQ_{name.upper()}" for name in placed} & set(DEFAULTS)
 
 

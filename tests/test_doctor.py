@@ -22,7 +22,7 @@ async def of_the_queue(client: Client) -> list[Finding]:
 
 
 async def of_the_queue_as(client: Client) -> list[Finding]:
-    return [finding async for finding in examine_queue(client, KEYS)]
+    return [finding async for finding in examine_queue(client, [KEYS])]
 
 
 async def of_the_server(client: Client) -> list[Finding]:

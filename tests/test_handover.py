@@ -34,7 +34,7 @@ async def test_a_handover_passes_on_after_the_message_in_hand(server: Server, qu
 async def test_where_nobody_stands_by_a_handover_comes_back(server: Server, queue: Queue) -> None:
     async with troupe(server, queue) as t:
         first = await t.active("c1")
-        active = await queue.handover()
+        [active] = await queue.handover()
         assert active
         assert (active.name, active.epoch > first.epoch) == ("c1", True)
 
@@ -51,8 +51,8 @@ async def test_a_handover_whose_bell_was_lost_is_seen_all_the_same(
 
 
 async def test_nobody_active_is_told(queue: Queue) -> None:
-    assert await queue.who() is None
-    assert await queue.handover() is None
+    assert await queue.who() == (None,)
+    assert await queue.handover() == (None,)
 
 
 async def test_who_tells_the_active_one_and_those_that_stand_by(
@@ -62,13 +62,13 @@ async def test_who_tells_the_active_one_and_those_that_stand_by(
         took_over = await t.active("c1")
         t.consumer("c2")
         await t.tape.until(StoodBy, "c2")
-        active = await queue.who()
+        [active] = await queue.who()
         assert active
         assert (active.name, active.epoch) == ("c1", took_over.epoch)
         assert active.standby == ("c2",)
         assert 0 <= active.now_ms - active.since_ms < 10_000
         await t.supervisor.stop("c2")
-        active = await queue.who()
+        [active] = await queue.who()
         assert active
         assert active.standby == ()
 
@@ -91,7 +91,7 @@ async def test_a_halted_lane_stays_halted_over_a_takeover_until_it_is_resumed(
         while not t.role("c2").idle:
             await anyio.lowlevel.checkpoint()
         assert t.bodies == [0, 1, 1]
-        assert await queue.resume() == halted.id
+        assert await queue.resume() == (halted.id,)
         await t.tape.until(Resumed, "c2")
         await t.settled(3)
         assert t.bodies == [0, 1, 1, 1, 1, 2]
@@ -107,8 +107,8 @@ async def test_a_halted_lane_resumes_past_its_message(
         await publish(queue, 0, 1, 2)
         await t.active("c1")
         halted = await t.tape.until(Halted, "c1")
-        assert await queue.resume(skip=True) == halted.id
-        assert await queue.resume() is None
+        assert await queue.resume(skip=True) == (halted.id,)
+        assert await queue.resume() == ()
         await t.begins(2)
         assert t.bodies == [0, 1, 2]
     assert (await messages(client))["dead"] == [halted.id]
@@ -137,7 +137,7 @@ async def test_of_two_keys_that_halt_at_once_the_lane_tells_one_after_the_other(
             await t.tape.until(Halted, where=lambda event: event.id == f"m{body}")  # noqa: B023
         assert await halted_at(queue) == "m1"
         place = t.tape.end
-        assert await queue.resume(skip=True) == "m1"
+        assert await queue.resume(skip=True) == ("m1",)
         await t.tape.until(Halted, where=lambda event: event.id == "m2", after=place)
         assert await halted_at(queue) == "m2"
         assert t.bodies == [1, 2, 2]

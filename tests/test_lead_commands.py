@@ -31,15 +31,18 @@ async def test_who_tells_the_active_one_its_standby_and_since_when(
 ) -> None:
     async with troupe(server, queue) as t:
         status, said, value = await operate(server, "who", "orders")
-        assert (status, value["active"], said) == (1, None, "nobody is active\n")
+        assert (status, value["lanes"], said) == (1, [None], "nobody is active\n")
         await t.active("c1")
         t.consumer("c2")
         await t.tape.until(StoodBy, "c2")
         status, said, value = await operate(server, "who", "orders")
         assert status == 0
-        assert "active    c1, epoch" in said
-        assert "stand by  c2" in said
-        assert (value["active"]["name"], value["active"]["standby"]) == ("c1", ["c2"])
+        names, row = said.splitlines()
+        assert names.split() == ["lane", "active", "epoch", "since", "stand", "by"]
+        [active] = value["lanes"]
+        assert row.split()[:3] == ["0", "c1", str(active["epoch"])]
+        assert row.endswith(" ago  c2")
+        assert (active["name"], active["standby"]) == ("c1", ["c2"])
 
 
 async def test_who_lists_consumers_that_compete(server: Server, make_queue: MakeQueue) -> None:
@@ -63,7 +66,7 @@ async def test_handover_says_who_took_over(server: Server, queue: Queue) -> None
         await t.tape.until(StoodBy, "c2")
         status, said, value = await operate(server, "handover", "orders")
         assert (status, said.startswith("c1 passed on to c2, epoch")) == (0, True)
-        assert value["active"]["name"] == "c2"
+        assert value["lanes"][0]["name"] == "c2"
 
 
 async def test_handover_does_not_wait_for_ever(server: Server, queue: Queue) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import anyio
 
-from delayq.commands.look import opened, queue_of
+from delayq.commands.look import opened_queue
 from delayq.commands.settings import (
     CancelSettings,
     ConfirmedSettings,
@@ -34,8 +34,8 @@ async def run_publish(settings: PublishSettings, stdin: Any) -> Answer:
         body = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidMessage(f"body: {error}: JSON is needed; quote a string twice") from None
-    async with opened(settings) as client:
-        receipt = await queue_of(client, settings, settings.queue).publish(
+    async with opened_queue(settings) as queue:
+        receipt = await queue.publish(
             body,
             delay=settings.delay,
             deliver_at=settings.deliver_at,
@@ -51,8 +51,8 @@ async def run_publish(settings: PublishSettings, stdin: Any) -> Answer:
 
 async def run_cancel(settings: CancelSettings) -> Answer:
     """Take a message off the schedule."""
-    async with opened(settings) as client:
-        done = await queue_of(client, settings, settings.queue).cancel(settings.message_id)
+    async with opened_queue(settings) as queue:
+        done = await queue.cancel(settings.message_id, key=settings.key)
     return _done(settings.message_id, "cancelled", done=done)
 
 
@@ -63,9 +63,12 @@ async def run_reschedule(settings: RescheduleSettings) -> Answer:
     """
     if settings.delay is None and settings.deliver_at is None:
         raise InvalidMessage("--delay, --deliver-at: give one of them; --delay 0 is now")
-    async with opened(settings) as client:
-        done = await queue_of(client, settings, settings.queue).reschedule(
-            settings.message_id, delay=settings.delay, deliver_at=settings.deliver_at
+    async with opened_queue(settings) as queue:
+        done = await queue.reschedule(
+            settings.message_id,
+            delay=settings.delay,
+            deliver_at=settings.deliver_at,
+            key=settings.key,
         )
     return _done(settings.message_id, "rescheduled", done=done)
 
@@ -77,16 +80,16 @@ def _done(message_id: str, what: str, *, done: bool) -> Answer:
 
 async def run_purge(settings: PurgeSettings) -> Answer:
     """Delete all messages of a state."""
-    async with opened(settings) as client:
-        count = await queue_of(client, settings, settings.queue).purge(settings.state)
+    async with opened_queue(settings) as queue:
+        count = await queue.purge(settings.state)
     return Answer(f"{count} deleted", {"deleted": count})
 
 
 async def run_redrive(settings: RedriveSettings) -> Answer:
     """Send dead letters again."""
     pages = [Redriven()]
-    async with opened(settings) as client:
-        await queue_of(client, settings, settings.queue).dead.redrive(
+    async with opened_queue(settings) as queue:
+        await queue.dead.redrive(
             ids=settings.ids or None,
             reason=settings.reason,
             rate=settings.rate,
@@ -101,8 +104,8 @@ async def run_redrive(settings: RedriveSettings) -> Answer:
 async def run_dead_purge(settings: DeadPurgeSettings) -> Answer:
     """Delete dead letters."""
     age_s = settings.older_than
-    async with opened(settings) as client:
-        count = await queue_of(client, settings, settings.queue).dead.purge(
+    async with opened_queue(settings) as queue:
+        count = await queue.dead.purge(
             ids=settings.ids or None,
             reason=settings.reason,
             older_than_ms=None if age_s is None else round(age_s * 1000),

@@ -2,12 +2,11 @@
 
 from dataclasses import asdict
 
-from delayq.commands.look import names_of, opened
+from delayq.commands.look import names_of, opened, queue_of
 from delayq.commands.settings import DoctorSettings
 from delayq.commands.table import Answer, printable
 from delayq.doctor import Finding, examine_queue, examine_server
 from delayq.errors import InvalidName, ServerRefused
-from delayq.keys import LaneKeys
 
 _MARKS = {"ok": "ok      ", "warning": "warning ", "problem": "PROBLEM "}
 
@@ -22,12 +21,13 @@ async def run_doctor(settings: DoctorSettings) -> Answer:
             names = []  # told above
         for name in names:
             try:
-                keys = LaneKeys(settings.namespace, name)
+                queue = await queue_of(client, settings, name)
             except InvalidName as error:
                 said = f"among the queues' names: {error}"
                 findings.append(Finding("warning", "server", said, "HDEL it from the registry"))
                 continue
-            findings += [finding async for finding in examine_queue(client, keys)]
+            lanes = [lane.keys for lane in queue.every_lane]
+            findings += [finding async for finding in examine_queue(client, lanes)]
     ok = all(finding.level != "problem" for finding in findings)
     text = "\n".join(_line(finding) for finding in findings)
     return Answer(text, {"ok": ok, "findings": [asdict(f) for f in findings]}, ok)

@@ -7,11 +7,13 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from delayq import registry
 from delayq.browse import Stats
 from delayq.commands.settings import (
     DeadListSettings,
     ListSettings,
     OperatorSettings,
+    QueueSettings,
     ShowSettings,
     StatsSettings,
 )
@@ -20,7 +22,6 @@ from delayq.errors import InvalidName, ScriptFailed
 from delayq.keys import LaneKeys
 from delayq.queue import Queue
 from delayq.record import Page, Record, State
-from delayq.registry import queues
 
 
 @asynccontextmanager
@@ -30,28 +31,41 @@ async def opened(settings: OperatorSettings) -> AsyncIterator[Redis]:
         yield client
 
 
-def queue_of(client: Redis, settings: OperatorSettings, name: str) -> Queue:
-    """Return a queue as somebody knows it who does not know its `on_due`."""
-    return Queue(lambda: client, LaneKeys(settings.namespace, name), past_due=False)
+async def queue_of(client: Redis, settings: OperatorSettings, name: str) -> Queue:
+    """Return a queue as somebody knows it who does not know its `on_due`.
+
+    It has the number of lanes that the registry tells; one, if it is not there.
+    """
+    number = await registry.lanes(client, settings.namespace, name) or 1
+    return Queue(lambda: client, LaneKeys(settings.namespace, name), past_due=False, lanes=number)
+
+
+@asynccontextmanager
+async def opened_queue(settings: QueueSettings) -> AsyncIterator[Queue]:
+    """Open a client to the server that the settings name, and give their queue over it."""
+    async with opened(settings) as client:
+        yield await queue_of(client, settings, settings.queue)
 
 
 async def names_of(client: Redis, settings: OperatorSettings, name: str | None) -> list[str]:
     """Return the queue named, or else all that are registered in the namespace."""
     if name is not None:
         return [name]
-    return list(await queues(client, settings.namespace))
+    return list(await registry.queues(client, settings.namespace))
 
 
 async def run_stats(settings: StatsSettings) -> Answer:
     """Count what is where. Of all queues, one that cannot be counted hides no other."""
     async with opened(settings) as client:
         if settings.queue is not None:
-            counted = await queue_of(client, settings, settings.queue).stats()
+            queue = await queue_of(client, settings, settings.queue)
+            counted = await queue.stats()
             return Answer(_one(counted), _counts(settings.queue, counted))
         found: dict[str, Stats | str] = {}
         for name in await names_of(client, settings, None):
             try:
-                found[name] = await queue_of(client, settings, name).stats()
+                queue = await queue_of(client, settings, name)
+                found[name] = await queue.stats()
             except (InvalidName, ScriptFailed) as error:
                 found[name] = str(error)
     if not found:
@@ -68,13 +82,20 @@ def _counts(name: str, s: Stats | str) -> dict[str, Any]:
 
 
 def _all(found: Mapping[str, Stats | str]) -> str:
-    columns = ("queue", "scheduled", "ready", "pending", "dead", "oldest", "holder")
-    rows = [
-        (name, s.scheduled, s.ready, s.pending, s.dead, span(s.oldest_ms), s.holder)
-        for name, s in found.items()
-        if isinstance(s, Stats)
-    ]
-    return table(columns, rows)
+    rows = [(name, *_row_of(s)) for name, s in found.items() if isinstance(s, Stats)]
+    return table(("queue", *_COLUMNS), rows)
+
+
+_COLUMNS = ("scheduled", "ready", "pending", "dead", "oldest", "holder")
+
+
+def _row_of(s: Stats) -> Sequence[object]:
+    return (s.scheduled, s.ready, s.pending, s.dead, span(s.oldest_ms), _holder(s))
+
+
+def _holder(s: Stats) -> str | None:
+    held = sum(lane.holder is not None for lane in s.lanes)
+    return f"{held} of {len(s.lanes)} lanes" if held else s.holder
 
 
 def _one(s: Stats) -> str:
@@ -82,29 +103,33 @@ def _one(s: Stats) -> str:
         *(("scheduled", s.scheduled), ("ready", s.ready), ("pending", s.pending), ("dead", s.dead)),
         ("oldest", span(s.oldest_ms)),
         ("next due", moment(s.next_due_ms[0]) if s.next_due_ms else None),
-        ("holder", s.holder),
+        ("holder", _holder(s)),
         ("since", moment(s.since_ms)),
         ("keys parked", s.parked),
         ("halted at", f"{s.halted.id}: {s.halted.reason}" if s.halted else None),
         *((f"pending for {name}", count) for name, count in s.consumers.items()),
     ]
     width = max(len(name) for name, _ in rows) + 2
-    return "\n".join(f"{name:<{width}}{cell(value)}" for name, value in rows)
+    lines = [f"{name:<{width}}{cell(value)}" for name, value in rows]
+    if s.lanes:
+        lanes = [(at, *_row_of(lane)) for at, lane in enumerate(s.lanes)]
+        lines += ["", table(("lane", *_COLUMNS), lanes)]
+    return "\n".join(lines)
 
 
 async def run_list(settings: ListSettings) -> Answer:
     """List the messages of a state."""
-    return await _listed(settings, settings.queue, settings.state, settings.limit, settings.after)
+    return await _listed(settings, settings.state)
 
 
 async def run_dead_list(settings: DeadListSettings) -> Answer:
     """List dead letters."""
-    return await _listed(settings, settings.queue, "dead", settings.limit, settings.after)
+    return await _listed(settings, "dead")
 
 
-async def _listed(settings: OperatorSettings, name: str, state: State, *part: Any) -> Answer:
-    async with opened(settings) as client:
-        page = await queue_of(client, settings, name).list(state, *part)
+async def _listed(settings: ListSettings | DeadListSettings, state: State) -> Answer:
+    async with opened_queue(settings) as queue:
+        page = await queue.list(state, settings.limit, settings.after)
     value = {"records": [asdict(record) for record in page.records], "next": page.next}
     return Answer(_pictured(state, page), value)
 
@@ -128,8 +153,8 @@ def _row(record: Record, special: str | None) -> Sequence[object]:
 
 async def run_show(settings: ShowSettings) -> Answer:
     """Show one message."""
-    async with opened(settings) as client:
-        record = await queue_of(client, settings, settings.queue).get(settings.message_id)
+    async with opened_queue(settings) as queue:
+        record = await queue.get(settings.message_id, key=settings.key)
     if record is None:
         said = f"{printable(settings.message_id)}: no such message in {settings.queue}"
         return Answer(said, None, ok=False)

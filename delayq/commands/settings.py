@@ -9,7 +9,7 @@ from pydantic_settings import CliPositionalArg, NoDecode, SettingsConfigDict
 
 from delayq.connection import Server
 from delayq.errors import InvalidName
-from delayq.keys import checked_name
+from delayq.keys import MAX_LANES, checked_name
 from delayq.record import State
 from delayq.settings import Settings
 
@@ -73,6 +73,7 @@ class MessageSettings(QueueSettings):
     """What every command on one message needs."""
 
     message_id: CliPositionalArg[str] = Field(description="Id of the message")
+    key: str | None = Field(None, description="Ordering key: only the lane where it is, is asked")
 
 
 class TimeSettings(OperatorSettings):
@@ -215,25 +216,41 @@ class DeadPurgeSettings(LetterSettings):
 
 
 class WhoSettings(QueueSettings):
-    """Tell which consumer is active, since when, and which ones stand by."""
+    """Tell which consumer is active in each lane, since when, and which ones stand by."""
 
     model_config = _described("who")
 
 
-class HandoverSettings(QueueSettings):
-    """Ask the active consumer to pass on after what it has in hand, and tell who took over."""
+class LaneSettings(QueueSettings):
+    """Which lane."""
+
+    lane: int | None = Field(None, ge=0, lt=MAX_LANES, description="Only this lane; none: all")
+
+
+class HandoverSettings(LaneSettings):
+    """Ask the active consumers to pass on after what they have in hand, and tell who took over."""
 
     model_config = _described("handover")
 
     wait_ms: int = Field(30_000, ge=1, le=3_600_000, description="How long to wait for it, ms")
 
 
-class ResumeSettings(QueueSettings):
-    """Have a halted lane go on, with the message that it stopped at, delivered anew."""
+class ResumeSettings(LaneSettings):
+    """Have halted lanes go on, with the message that each stopped at, delivered anew."""
 
     model_config = _described("resume")
 
     skip: bool = Field(False, description="Make a dead letter of that message, and go on past it")
+
+
+class LanesSettings(QueueSettings):
+    """Tell how many lanes a queue has; or set that, while the queue is empty and nobody uses it."""
+
+    model_config = _described("lanes")
+
+    number: CliPositionalArg[int | None] = Field(
+        None, ge=1, le=MAX_LANES, description="How many it shall have; none: tell"
+    )
 
 
 class DoctorSettings(OperatorSettings):
