@@ -184,6 +184,8 @@ class Queue(Lanes, Generic[B]):
     async def destroy(self) -> None:
         """Delete every key of the queue, with all its messages. Its consumers must have ended.
 
+        Epochs of lanes that it had once, and has not any more, stay: see `delayq.resize`.
+
         :raises ServerError: if the server did not answer, or refused
         """
         for lane in self.every_lane:

@@ -12,6 +12,7 @@ from delayq.events import StoodBy
 from delayq.keys import LaneKeys, lane_of
 from delayq.lease import Lease, LeaseStore
 from delayq.pending import Pending
+from delayq.resize import resize
 from tests.conftest import KEYS, Client
 from tests.processes import run
 from tests.roles import troupe
@@ -86,7 +87,7 @@ async def test_a_list_goes_lane_by_lane_in_pages_of_any_size(queue: Queue) -> No
         for limit in (1, 2, 3, 4, 9, 10):
             page, sizes = await queue.list(state, limit), []
             bodies = [record.body for record in page.records]
-            while page.next:
+            while page.next and len(bodies) < 10:
                 sizes.append(len(page.records))
                 page = await queue.list(state, limit, page.next)
                 bodies += [record.body for record in page.records]
@@ -275,4 +276,17 @@ async def test_a_queue_that_is_used_keeps_its_lanes(
         status, said, _ = await operate(server, "lanes", "orders", number)
         assert (status, said.splitlines()[1:]) == (1, [f"lane 3: {told}"])
         assert said.startswith("orders keeps its 4 lanes: ")
+    assert await dump(client) == before
+
+
+async def test_a_lane_that_is_used_meanwhile_is_not_closed(
+    queue: Queue, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(*_: object) -> str:  # as it was before the message came
+        return ""
+
+    await queue.publish(1, key=KEY[3])
+    before = await dump(client)
+    monkeypatch.setattr("delayq.resize._held", nothing)
+    assert await resize(queue, 3) == {3: "used right now"}
     assert await dump(client) == before
