@@ -19,15 +19,18 @@ from delayq.browse import Stats
 from delayq.connection import Server, check
 from delayq.consumer import Consumer
 from delayq.dead import DeadLetters, Redriven
+from delayq.durability import Durability
 from delayq.embedded import embedded
 from delayq.errors import (
     BacklogFull,
+    CannotConfirm,
     DelayqError,
     InvalidCursor,
     InvalidMessage,
     InvalidName,
     InvalidSettings,
     LeaseLost,
+    NotConfirmed,
     NotOpen,
     ServerError,
     ServerUnreachable,
@@ -47,10 +50,12 @@ __all__ = [
     "App",
     "AppQueue",
     "BacklogFull",
+    "CannotConfirm",
     "Consumer",
     "Context",
     "DeadLetters",
     "DelayqError",
+    "Durability",
     "Event",
     "Handler",
     "InvalidCursor",
@@ -60,6 +65,7 @@ __all__ = [
     "LaneKeys",
     "LeaseLost",
     "Message",
+    "NotConfirmed",
     "NotOpen",
     "Observer",
     "OnDue",

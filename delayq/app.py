@@ -13,6 +13,7 @@ from delayq.body import B, Codec
 from delayq.clock import SERVER_CLOCK, Clock, SharedClock
 from delayq.connection import Server, check
 from delayq.consumer import Consumer, check_limits
+from delayq.durability import Durability
 from delayq.errors import NotOpen, ServerMissing, alone
 from delayq.events import Event, Observer
 from delayq.handling import Context
@@ -111,6 +112,7 @@ class App:
         max_backlog: int | None = None,
         dedup_window_s: float = 3600.0,
         lanes: int = 1,
+        durability: Durability = "memory",
     ) -> AppQueue[B]:
         """Declare a queue: alike in every process that uses it.
 
@@ -121,6 +123,7 @@ class App:
         :param max_backlog: messages scheduled, ready and pending, beyond which a publish is refused
         :param dedup_window_s: how long a `dedup_id` is known
         :param lanes: how many; a key belongs to one of them, and each has an order of its own
+        :param durability: what a publish waits for; see `Durability`
         :raises InvalidName: if the name cannot stand in a key
         :raises ValueError: if the name is taken, or an option is none that there is
         """
@@ -138,6 +141,7 @@ class App:
             dedup_window_s,
             clock=self.clock,
             lanes=lanes,
+            durability=durability,
         )
         self.queues[name] = queue
         return queue

@@ -1,10 +1,10 @@
 """Bulk publishing: many messages by few calls, in their order within each lane."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 
-from delayq.errors import DelayqError
+from delayq.errors import DelayqError, NotConfirmed
 from delayq.message import Outgoing, Receipt
 from delayq.outbox import Answer, batches
 
@@ -20,7 +20,7 @@ class Bulk:
         self._receipts: dict[int, Receipt] = {}
         self._failures: list[DelayqError] = []
 
-    async def send(self, lanes: Mapping[int, Send], route: Callable[[Outgoing], int]) -> None:
+    async def send(self, lanes: Sequence[Send], route: Callable[[Outgoing], int]) -> None:
         """Send each message to its lane, to several lanes at once.
 
         :param route: tells the lane of a message
@@ -42,7 +42,8 @@ class Bulk:
         """
         for failure in self._failures:
             accepted, total = len(self._receipts), len(self._messages)
-            raise type(failure)(f"{failure}; {accepted} of {total} were accepted") from failure
+            were = "confirmed" if isinstance(failure, NotConfirmed) else "accepted"
+            raise type(failure)(f"{failure}; {accepted} of {total} were {were}") from failure
         return [self._receipts[place] for place in range(len(self._messages))]
 
     async def _send_lane(self, places: Sequence[int], send: Send) -> None:

@@ -83,6 +83,20 @@ class ServerOutOfMemory(ServerError):
     """Raised when the server is at `maxmemory` and refused a publish; nothing was written."""
 
 
+class NotConfirmed(ServerError):
+    """Raised when what was published was not confirmed to be as durable as was asked, in time.
+
+    It may be there, and stay; a repeat with the same id adds none, and waits again.
+    """
+
+
+class CannotConfirm(ServerError):
+    """Raised when a server cannot confirm what was asked for: too old, or not append-only.
+
+    What was published is there, as in memory as its queue's other messages.
+    """
+
+
 class ServerMissing(ServerError):
     """Raised when no URL is set, and there is no server program to embed, or none may be."""
 

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypedDict
 
 from delayq.body import Codec, to_json
+from delayq.durability import Durability
 from delayq.errors import InvalidMessage, MalformedEntry, NewerFormat
 
 FORMAT = 1
@@ -66,6 +67,8 @@ class Receipt(NamedTuple):
     due_ms: int
     duplicate: bool
     """True if a message of that id or `dedup_id` was there already, and nothing was added."""
+    durability: Durability = "memory"
+    """What was confirmed."""
 
 
 class Options(TypedDict, total=False):

@@ -6,7 +6,7 @@ import anyio
 
 from delayq.clock import mono_s
 from delayq.connection import Server, outlast
-from delayq.errors import ServerOutOfMemory, ServerUnreachable
+from delayq.errors import NotConfirmed, ServerOutOfMemory, ServerUnreachable
 from delayq.events import Observer, Published
 from delayq.logs import log_trouble
 from delayq.message import new_id
@@ -14,7 +14,7 @@ from delayq.queue import Queue
 
 
 class Producer:
-    """Publishes bodies. While the server is away, or full, it waits, and loses none.
+    """Publishes bodies. While the server is away, full, or confirms none, it waits, and loses none.
 
     None is doubled either, unless a reply is lost and the server then away for over a minute.
     """
@@ -67,6 +67,6 @@ class Producer:
             lambda: self._queue.publish(body, id=message_id),
             self.name,
             self._observe,
-            (ServerUnreachable, ServerOutOfMemory),
+            (ServerUnreachable, ServerOutOfMemory, NotConfirmed),
         )
         self._observe(Published(self.name, receipt.id, receipt.due_ms, receipt.duplicate))

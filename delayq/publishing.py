@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 from delayq import scripts
 from delayq.clock import mono_s
 from delayq.connection import outlast
-from delayq.errors import BacklogFull, ServerUnreachable
+from delayq.durability import Durability, ask, lacking
+from delayq.errors import BacklogFull, DelayqError, ServerUnreachable
 from delayq.events import Event, Unreachable
 from delayq.keys import LaneKeys
 from delayq.message import Outgoing, Receipt
@@ -34,14 +35,23 @@ class Terms(NamedTuple):
     max_backlog: int | None
     whole: bool
     """All of the messages or none."""
+    durability: Durability = "memory"
+    """What is waited for."""
 
 
 async def publish(
-    client: Redis, keys: LaneKeys, terms: Terms, messages: Sequence[Outgoing], call: str
+    client: Redis,
+    keys: LaneKeys,
+    terms: Terms,
+    messages: Sequence[Outgoing],
+    call: str,
+    *,
+    within_s: float = 0.0,
 ) -> list[Answer]:
     """Publish messages by one script.
 
     :param call: an id of this call; made again with the same one, it adds nothing
+    :param within_s: how long it may take until they are as durable as was asked
     :return: for each message its receipt, or why it was refused
     :raises ServerError: if the server did not answer, or refused
     """
@@ -53,22 +63,42 @@ async def publish(
         DEDUP_WINDOW_MS,
         terms.dedup_window_ms,
         limit or 0,
-        int(terms.whole),
+        terms.whole + (0 if terms.durability == "memory" else 2),
     ]
     # Which of them a full queue had room for is known, if the call is made again, by their ids.
     told = "i" if limit else ""
     for message in messages:
         args += (message.id, message.told or told, message.when, message.size, *message.fields)
-    now, *others = await scripts.run(client, "publish", _touched(keys), args)
-    now_ms = int(now)
-    answers: list[Answer] = [Receipt(m.id, m.due_ms(now_ms), False) for m in messages]  # noqa: FBT003
+    if terms.durability == "memory":
+        answer = await scripts.run(client, "publish", _touched(keys), args)
+        return _answers(keys.queue, terms, messages, answer)
+    asked = ask(terms.durability, within_s)
+    answer, confirmed = await scripts.run_confirmed(
+        client, "publish", _touched(keys), args, ask=asked, timeout_s=within_s
+    )
+    answers = _answers(keys.queue, terms, messages, answer)
+    failure = lacking(terms.durability, confirmed)
+    return answers if failure is None else [_failed(each, failure) for each in answers]
+
+
+def _answers(
+    queue: str, terms: Terms, messages: Sequence[Outgoing], answer: Sequence[Any]
+) -> list[Answer]:
+    now, *others = answer
+    now_ms, limit, durability = int(now), terms.max_backlog, terms.durability
+    answers: list[Answer] = [Receipt(m.id, m.due_ms(now_ms), False, durability) for m in messages]  # noqa: FBT003
     for place, message_id, due_ms, status in zip(*[iter(others)] * 4, strict=True):
         answers[place - 1] = (
-            BacklogFull(f"{keys.queue}: the backlog is at its limit of {limit} messages")
+            BacklogFull(f"{queue}: the backlog is at its limit of {limit} messages")
             if status == 2
-            else Receipt(message_id, int(due_ms), duplicate=True)
+            else Receipt(message_id, int(due_ms), duplicate=True, durability=durability)
         )
     return answers
+
+
+def _failed(answer: Answer, failure: DelayqError) -> DelayqError:
+    """Return what became of one message of those that were not confirmed: an error of its own."""
+    return answer if isinstance(answer, DelayqError) else type(failure)(*failure.args)
 
 
 @lru_cache
@@ -77,9 +107,11 @@ def _touched(k: LaneKeys) -> tuple[str, ...]:
 
 
 async def patiently(
-    client: Redis, call: Callable[[], Awaitable[Any]], patience_s: float, role: str
+    client: Redis | None, call: Callable[[], Awaitable[Any]], patience_s: float, role: str
 ) -> Any:
     """Make a call that is safe to repeat, again and again for `patience_s` while it is unanswered.
+
+    :param client: what it goes through, if that may end it in time; else None
 
     :raises ServerUnreachable: if no answer came
     """

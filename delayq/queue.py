@@ -5,6 +5,7 @@ Looking at it and changing it is what its lanes do: see `delayq.lanes`.
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Generic, Literal, Unpack, cast, get_args
 
 from redis.asyncio import Redis
@@ -12,6 +13,8 @@ from redis.asyncio import Redis
 from delayq import scripts
 from delayq.body import B, Codec
 from delayq.bulk import Bulk
+from delayq.clock import mono_s
+from delayq.durability import Durability, chosen
 from delayq.keys import lane_of
 from delayq.lanes import Lanes
 from delayq.message import (
@@ -65,6 +68,8 @@ class Queue(Lanes, Generic[B]):
     past_due: bool = True
     """False for those who do not know the queue's `on_due`: they leave promoting to the pollers,
     and publish behind what is due."""
+    durability: Durability = "memory"
+    """What a publish waits for, if it is not told."""
     registration: Registration | None = field(default=None, repr=False, compare=False)
     """Shared by the lanes of a queue."""
 
@@ -73,6 +78,7 @@ class Queue(Lanes, Generic[B]):
         for name, value, known in (
             ("ordering", self.ordering, get_args(Ordering)),
             ("on_failure", self.on_failure, get_args(OnFailure)),
+            ("durability", self.durability, get_args(Durability)),
         ):
             if value not in known:
                 raise ValueError(f"{name}: one of {known} (got {value!r})")
@@ -84,7 +90,11 @@ class Queue(Lanes, Generic[B]):
             )
         registration = Registration(self.keys.namespace, self.name, self.lanes)
         object.__setattr__(self, "registration", self.registration or registration)
-        object.__setattr__(self, "_outbox", Outbox(self._send))
+        # What waits for less does not wait behind what waits for more.
+        outboxes = {
+            each: Outbox(partial(self._send, durability=each)) for each in get_args(Durability)
+        }
+        object.__setattr__(self, "_outboxes", outboxes)
 
     @property
     def ordered(self) -> bool:
@@ -102,22 +112,28 @@ class Queue(Lanes, Generic[B]):
 
     # -- publishing --
 
-    async def publish(self, body: B, **options: Unpack[Options]) -> Receipt:
-        """Publish a message: when this returns, it is in the primary's dataset.
+    async def publish(
+        self, body: B, *, durability: Durability | None = None, **options: Unpack[Options]
+    ) -> Receipt:
+        """Publish a message: when this returns, it is in the primary's dataset, or safer still.
 
         Publishes at the same time share a script call. While the server is away this is tried
         again for `patience_s`: never twice, as the id is known.
 
         :param body: of the queue's type
+        :param durability: what is waited for, within `patience_s`; None is the queue's
         :param options: `delay`, `deliver_at`, `key`, `id`, `dedup_id`, `headers`: see `Options`
         :raises InvalidMessage: if a part breaks a limit; nothing was written
         :raises BacklogFull: if the queue is at `max_backlog`; nothing was written
         :raises ServerOutOfMemory: if the server is at maxmemory; nothing was written
         :raises ServerUnreachable: if no answer came; a repeat with the same id is safe
+        :raises NotConfirmed: if the durability was not confirmed; a repeat with the same id is safe
+        :raises CannotConfirm: if the server cannot confirm it
         """
         message = self.message(body, **options)
-        outbox: Outbox = self.lane_of(message)._outbox  # type: ignore[attr-defined]  # noqa: SLF001
-        return await outbox.post(message)
+        lane = self.lane_of(message)
+        outboxes: dict[Durability, Outbox] = lane._outboxes  # type: ignore[attr-defined]  # noqa: SLF001
+        return await outboxes[chosen(durability, self.durability)].post(message)
 
     def message(self, body: B, **options: Unpack[Options]) -> Outgoing:
         """Make a message for `publish_many`. Parameters are those of `publish`.
@@ -126,10 +142,13 @@ class Queue(Lanes, Generic[B]):
         """
         return outgoing(self.codec.encode(body), options)
 
-    async def publish_many(self, messages: Iterable[B | Outgoing]) -> Receipts:
+    async def publish_many(
+        self, messages: Iterable[B | Outgoing], *, durability: Durability | None = None
+    ) -> Receipts:
         """Publish many messages in their order, up to 256, or 4 MB, by one script call.
 
         :param messages: bodies, or what `message` made of them
+        :param durability: what is waited for after each of these calls; None is the queue's
         :return: a receipt for each
         :raises InvalidMessage: if one breaks a limit; nothing was written
         :raises BacklogFull: if not all of a call's messages have room; the error tells how many
@@ -141,18 +160,23 @@ class Queue(Lanes, Generic[B]):
             m if isinstance(m, Outgoing) else outgoing(encode(m), {}, own_id)
             for m, own_id in zip(given, new_ids(len(given)), strict=True)
         ]
-        bulk = Bulk(every)
+        bulk, waited_for = Bulk(every), chosen(durability, self.durability)
         await bulk.send(
-            {at: lane._send_whole for at, lane in enumerate(self.every_lane)},  # noqa: SLF001 - of our own
+            [partial(lane._send_whole, waited_for) for lane in self.every_lane],  # noqa: SLF001 - of our own
             lambda message: lane_of(message.route, self.lanes),
         )
         return bulk.receipts()
 
-    async def _send_whole(self, messages: Sequence[Outgoing]) -> Answers:
-        return await self._send(messages, new_id(), whole=True)
+    async def _send_whole(self, durability: Durability, messages: Sequence[Outgoing]) -> Answers:
+        return await self._send(messages, new_id(), durability, whole=True)
 
     async def _send(
-        self, messages: Sequence[Outgoing], call_id: str, *, whole: bool = False
+        self,
+        messages: Sequence[Outgoing],
+        call_id: str,
+        durability: Durability = "memory",
+        *,
+        whole: bool = False,
     ) -> Answers:
         terms = Terms(
             self.clock.now_ms(),
@@ -160,7 +184,9 @@ class Queue(Lanes, Generic[B]):
             round(self.dedup_window_s * 1000),
             self.max_backlog,
             whole,
+            durability,
         )
+        ends_at = mono_s() + self.patience_s
         registration = cast("Registration", self.registration)
 
         client = self.client
@@ -168,9 +194,11 @@ class Queue(Lanes, Generic[B]):
         async def call() -> Answers:
             if not registration.done:
                 await registration.claim(client)
-            return await publish(client, self.keys, terms, messages, call_id)
+            within_s = ends_at - mono_s()
+            return await publish(client, self.keys, terms, messages, call_id, within_s=within_s)
 
-        answers: Answers = await patiently(client, call, self.patience_s, self.name)
+        ends = client if durability == "memory" else None  # what waits has a timer of its own
+        answers: Answers = await patiently(ends, call, self.patience_s, self.name)
         return answers
 
     async def register(self) -> None:

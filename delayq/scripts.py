@@ -23,6 +23,7 @@ from delayq.errors import (
     ServerRefused,
     ServerUnreachable,
 )
+from delayq.exchange import exchange
 
 PRELUDE = "prelude"
 _DEFINED = re.compile(r"^local (?:function )?(\w+)", re.M)
@@ -136,19 +137,45 @@ async def run(client: Redis, name: str, keys: Keys, args: Sequence[object]) -> A
     :raises ServerUnreachable: if no answer came; the script may have been carried out
     :raises ServerError: if the server refused it for another cause
     """
+    send = client.execute_command
     if _Seams.around is not None:
-        return await _Seams.around(name, lambda: _run(client, name, keys, args))
-    return await _run(client, name, keys, args)
+        return await _Seams.around(name, lambda: _run(send, name, keys, args))
+    return await _run(send, name, keys, args)
 
 
-async def _run(client: Redis, name: str, keys: Keys, args: Sequence[object]) -> Any:
+async def run_confirmed(
+    client: Redis,
+    name: str,
+    keys: Keys,
+    args: Sequence[object],
+    *,
+    ask: Sequence[object],
+    timeout_s: float,
+) -> tuple[Any, Any]:
+    """Run one script, and ask on its connection whether what was written is confirmed.
+
+    :param ask: a command that blocks until it is, for `timeout_s` at most
+    :return: the script's answer, and the command's: an error, if it was refused
+    :raises DelayqError: as `run` does
+    """
+
+    def send(*words: object) -> Awaitable[Any]:
+        return exchange(client, keys[0], words, ask, timeout_s)
+
+    if _Seams.around is not None:
+        both: tuple[Any, Any] = await _Seams.around(name, lambda: _run(send, name, keys, args))
+    else:
+        both = await _run(send, name, keys, args)
+    return both
+
+
+async def _run(send: Any, name: str, keys: Keys, args: Sequence[object]) -> Any:
     rest = _rest(keys, args)
-    execute: Any = client.execute_command
     try:
         try:
-            return await execute("EVALSHA", _HASHES[name], *rest)
+            return await send("EVALSHA", _HASHES[name], *rest)
         except redis_errors.NoScriptError:
-            return await execute("EVAL", _SOURCES[name], *rest)
+            return await send("EVAL", _SOURCES[name], *rest)
     except (redis_errors.RedisError, OSError) as error:
         raise translated(error) from error
 

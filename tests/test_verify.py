@@ -44,16 +44,16 @@ def test_a_short_run_of_every_ordering_holds_every_promise(ordering: str) -> Non
     assert not found["complaints"]
 
 
-@pytest.mark.parametrize("durability", ["always", "everysec"])
-def test_a_server_that_is_killed_forgets_nothing_that_it_wrote_to_its_file(durability: str) -> None:
+@pytest.mark.parametrize("fsync", ["always", "everysec"])
+def test_a_server_that_is_killed_forgets_nothing_that_it_wrote_to_its_file(fsync: str) -> None:
     words = ("--seed", "2", "--ordering", "strict", "--faults", "server")
-    found = passes(*words, "--durability", durability, *OWN)
+    found = passes(*words, "--fsync", fsync, *OWN)
     assert found["faults_by_kind"]["kill server"] >= 2
     assert found["counts"]["lost_with_server"] == 0
 
 
 def test_what_a_server_forgets_that_writes_to_no_file_is_counted() -> None:
-    words = ("--seed", "1", "--faults", "server", "--durability", "none", "--ordering", "none")
+    words = ("--seed", "1", "--faults", "server", "--fsync", "none", "--ordering", "none")
     said = run("verify", *QUICK, *words, *OWN)
     found = verdict(said.stdout)
     assert (said.returncode, found["ok"]) == (0, True), said.stdout

@@ -37,6 +37,7 @@ async def run_publish(settings: PublishSettings, stdin: Any) -> Answer:
     async with opened_queue(settings) as queue:
         receipt = await queue.publish(
             body,
+            durability=settings.durability,
             delay=settings.delay,
             deliver_at=settings.deliver_at,
             key=settings.key,
@@ -45,7 +46,8 @@ async def run_publish(settings: PublishSettings, stdin: Any) -> Answer:
             headers=settings.headers,
         )
     was = "was there already" if receipt.duplicate else "accepted"
-    said = f"{printable(receipt.id)} {was}, due {moment(receipt.due_ms)}"
+    held = "" if receipt.durability == "memory" else f", {receipt.durability}"
+    said = f"{printable(receipt.id)} {was}{held}, due {moment(receipt.due_ms)}"
     return Answer(said, receipt._asdict())
 
 

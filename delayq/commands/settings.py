@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import CliPositionalArg, NoDecode, SettingsConfigDict
 
 from delayq.connection import Server
+from delayq.durability import Durability
 from delayq.errors import InvalidName
 from delayq.keys import MAX_LANES, checked_name
 from delayq.record import State
@@ -95,6 +96,9 @@ class PublishSettings(TimeSettings, QueueSettings):
     id: str | None = Field(None, description="Id of the message; none: a random one")
     dedup_id: str | None = Field(
         None, description="Of several messages with the same one, the first is the only one"
+    )
+    durability: Durability = Field(
+        "memory", description="What to wait for: memory, replicated, or fsynced"
     )
     header: Annotated[list[str], NoDecode] = Field(
         [], description="Header as name=value; may be repeated"

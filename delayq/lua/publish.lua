@@ -18,7 +18,8 @@
 -- ARGV[4] window  integer ms in which a call, and a repeated id, is known
 -- ARGV[5] dedup_window integer ms in which a repeated dedup id is known
 -- ARGV[6] backlog integer messages ready, pending and scheduled at most, 0 for no limit
--- ARGV[7] whole   integer 1: all of these messages or none; 0: as many as the backlog has room for
+-- ARGV[7] mode    integer 1: all of these messages or none; 0: as many as the backlog has room for; and 2 more: write
+--         something whatever is there already, as the caller then asks who has what was written
 -- ARGV[8…] per message: id; what is known of it elsewhere: '' nothing, 'i' its id, 'd…' a dedup id as well; due ('+ms'
 --          from now, or absolute ms); count of fields; name, value …, or with a count of 0: these packed, but for the ']'
 -- Returns now, then per message that was not accepted as told: its place from 1, id, due ms, and 1 it was there
@@ -51,7 +52,7 @@ if refusal then return refusal end
 
 local now, call, promote = now_ms(ARGV[1]), 'c:' .. ARGV[2], tonumber(ARGV[3])
 local window, dedup_window = tonumber(ARGV[4]), tonumber(ARGV[5])
-local backlog, whole = tonumber(ARGV[6]), ARGV[7] == '1'
+local backlog, whole, confirm = tonumber(ARGV[6]), ARGV[7] % 2 == 1, tonumber(ARGV[7]) >= 2
 
 -- What nobody but the caller knows was accepted by the call's first try, if there was one.
 local known_until = redis.call('ZSCORE', recent, call)
@@ -165,8 +166,9 @@ each(function(place, id, told, dedup_id, due, count, from)
 end)
 schedule_messages(schedule, bodies, arrival, waiting)
 
-if accepted > 0 then
-  if untold then redis.call('ZADD', recent, int(now + window), call) end
+-- A call that added nothing, and is to be confirmed, is remembered in their stead: else the server would confirm at once.
+if accepted > 0 or confirm then
+  if untold or accepted == 0 then redis.call('ZADD', recent, int(now + window), call) end
   forget_old(recent, dedup, now, 2 * accepted + 8)
   for _, key in ipairs({recent, dedup}) do redis.call('PEXPIRE', key, 2 * math.max(window, dedup_window)) end
 end

@@ -189,7 +189,7 @@ class Run:
 
     @property
     def _durable(self) -> bool:
-        return self.stage.server is None or self.settings.durability == "always"
+        return self.stage.server is None or self.settings.fsync == "always"
 
     def _terms(self) -> Terms:
         queue = self.stage.queue

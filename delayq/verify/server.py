@@ -10,22 +10,22 @@ from delayq import scripts
 from delayq.connection import Server
 from delayq.embedded import embedded
 
-Durability = Literal["always", "everysec", "none"]
+Fsync = Literal["always", "everysec", "none"]
 
 
 class OwnServer:
     """The embedded server, on a folder.
 
-    :param durability: when the append-only file is flushed to disk; none: there is no such file
+    :param fsync: when the append-only file is flushed to disk; none: there is no such file
     :param program: instead of the embedded one
     """
 
-    def __init__(self, folder: Path, durability: Durability, program: Path | None) -> None:
+    def __init__(self, folder: Path, fsync: Fsync, program: Path | None) -> None:
         self.url = ""
         self._folder = folder
         self._program = str(program) if program else None
-        flush = ("--appendonly", "yes", "--appendfsync", durability)
-        self._options = ("--appendonly", "no") if durability == "none" else flush
+        flush = ("--appendonly", "yes", "--appendfsync", fsync)
+        self._options = ("--appendonly", "no") if fsync == "none" else flush
         self._running = AsyncExitStack()
         self._pid = 0
 

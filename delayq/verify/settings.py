@@ -38,7 +38,7 @@ class VerifySettings(Settings):
     )
     fault_ms: int = Field(1_000, ge=100, le=60_000, description="Time between faults, mean, ms")
     lease_ttl_ms: int = Field(1_000, ge=300, le=60_000, description="Life of a lease, ms")
-    durability: Literal["always", "everysec", "none"] = Field(
+    fsync: Literal["always", "everysec", "none"] = Field(
         "always", description="When its own server flushes to disk; none: it keeps nothing on disk"
     )
     program: Path | None = Field(

@@ -61,7 +61,7 @@ async def staged(
     async with AsyncExitStack() as opened:
         server, url = None, settings.redis_url
         if url is None:
-            server = OwnServer(folder / "server", settings.durability, settings.program)
+            server = OwnServer(folder / "server", settings.fsync, settings.program)
             opened.push_async_callback(server.close)
             await server.start()
             url = server.url

@@ -9,6 +9,8 @@ DIES = "test_directed.py::test_whoever_dies_after_its_script_leaves_each_message
 BURIED = "  redis.call('XACK', stream, group, entry)\n  redis.call('XDEL', stream, entry)\n"
 BURY = "  local found = redis.call('XRANGE', stream, entry, entry)[1]\n  if found then"
 
+MEMORY = "        return _answers(keys.queue, terms, messages, answer)\n"
+
 MOVING = [
     mutant(
         "promotion not atomic",
@@ -76,10 +78,10 @@ MOVING = [
         ("lua/publish.lua", KNOWN, ""),
         (
             "publishing.py",
-            "    return answers\n",
-            "    for m in messages:\n"
-            '        await scripts.command(client, "ZADD", k.recent, 10**14, f"i:{m.id}")\n'
-            "    return answers\n",
+            MEMORY,
+            "        for m in messages:\n"
+            '            await scripts.command(client, "ZADD", k.recent, 10**14, f"i:{m.id}")\n'
+            + MEMORY,
         ),
     ),
     mutant(
@@ -88,16 +90,22 @@ MOVING = [
         ("lua/publish.lua", "    redis.call('HSET', dedup, dedup_id, int(due) .. ' ' .. id)\n"),
         (
             "publishing.py",
-            "    return answers\n",
-            "    for m in messages:\n"
-            '        await scripts.command(client, "HSET", k.dedup, m.told[1:], f"1 {m.id}")\n'
-            "    return answers\n",
+            MEMORY,
+            "        for m in messages:\n"
+            '            await scripts.command(client, "HSET", k.dedup, m.told[1:], f"1 {m.id}")\n'
+            + MEMORY,
         ),
     ),
     mutant(
         "a call of publish is not remembered",
         f"{AGAIN}[ab]",
-        ("lua/publish.lua", "if untold then redis", "if false then redis"),
+        ("lua/publish.lua", "if untold or", "if"),
+    ),
+    mutant(
+        "a repeat that is to be confirmed writes nothing",
+        "test_durability.py::"
+        "test_a_repeat_by_another_process_is_not_confirmed_by_what_that_one_wrote[None]",
+        ("lua/publish.lua", "if accepted > 0 or confirm then", "if accepted > 0 then"),
     ),
     mutant(
         "a call of publish made again does not look",
