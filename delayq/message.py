@@ -2,12 +2,14 @@
 
 In the stream it is an entry of flat fields, readable in redis-cli; an entry with only a `body`,
 added by a producer in any language, is a valid message. In the schedule the same fields, less the
-id and the due time that stand in the keys, are one JSON array.
+id and the due time that stand in the keys, are one JSON array; or, where that is all, the time when
+it was published and the body.
 """
 
 import json
 import os
 import random
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -38,6 +40,7 @@ _RANDOM = random.Random()  # noqa: S311 - ids are no secret; its own, as a progr
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_RANDOM.seed)
 _NOW = "+0"
+_PLAIN = re.compile(r"(?P<published>[0-9]+) (?P<body>.*)", re.DOTALL)
 
 
 # Values made for each message are named tuples: frozen, and made in a third of a dataclass's time.
@@ -104,7 +107,8 @@ class Outgoing(NamedTuple):
     size: int
     """How many fields, names and values; 0 if they are packed."""
     fields: Sequence[str]
-    """What has to wait is packed already: a JSON array, but for its end, which the script adds."""
+    """What has to wait and is more than a body is packed already: a JSON array, but for its end,
+    which the script adds."""
     key: str | None = None
 
     @property
@@ -184,7 +188,7 @@ def outgoing(body: str, options: Options, own_id: str | None = None) -> Outgoing
     due = when(options.get("delay"), options.get("deliver_at"))
     parts = encode_fields(body, options.get("key"), options.get("headers"))
     size = len(parts)
-    if due != _NOW:
+    if size > 2 and due != _NOW:
         size, parts = 0, [to_json(parts)[:-1]]
     own_id = (own_id or new_id()) if message_id is None else checked_id(message_id)
     return Outgoing(own_id, told, due, size, parts, options.get("key"))
@@ -266,8 +270,11 @@ def _have_room(fields: Sequence[str]) -> bool:
 def unpack(packed: str) -> list[str]:
     """Read the fields of a scheduled message.
 
-    :raises MalformedEntry: if they are not a JSON array of strings, in pairs
+    :param packed: when it was published, a space, and its body, where that is all; or a JSON array
+    :raises MalformedEntry: if it is neither, or the array is not of strings, in pairs
     """
+    if plain := _PLAIN.fullmatch(packed):
+        return ["body", plain["body"], "published", plain["published"]]
     try:
         fields = json.loads(packed)
         if not (isinstance(fields, list) and all(isinstance(f, str) for f in fields)):

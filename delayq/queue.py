@@ -145,7 +145,7 @@ class Queue(Lanes, Generic[B]):
     async def publish_many(
         self, messages: Iterable[B | Outgoing], *, durability: Durability | None = None
     ) -> Receipts:
-        """Publish many messages in their order, up to 256, or 4 MB, by one script call.
+        """Publish many messages in their order, up to 500, or 4 MB, by one script call.
 
         :param messages: bodies, or what `message` made of them
         :param durability: what is waited for after each of these calls; None is the queue's

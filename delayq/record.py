@@ -63,7 +63,7 @@ class Page:
 def scheduled_record(member: str, score: str, packed: str) -> Record:
     """Read a member of the schedule.
 
-    :param packed: its fields as a JSON array, without the arrival number
+    :param packed: its fields, without the arrival number
     """
     message_id, due_ms = member[ARRIVAL_CHARS:], number(score)
     try:

@@ -6,7 +6,6 @@ scripts. Hypothesis looks for one after which Redis is not what the model says, 
 """
 
 import asyncio
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -30,7 +29,7 @@ from delayq.anchor import Anchor
 from delayq.clock import Clock
 from delayq.keys import GROUP
 from delayq.lease import Held, Lease, LeaseStore
-from delayq.message import Delivery, new_id
+from delayq.message import Delivery, new_id, unpack
 from delayq.pending import Pending
 from delayq.publishing import DEDUP_WINDOW_MS, PROMOTE_LIMIT
 from delayq.schedule import Schedule, Scheduled
@@ -582,7 +581,7 @@ async def seen(client: Client, leases: list[str]) -> tuple[dict[str, Any], list[
 
 
 def _scheduled(member: str, due: float, packed: str) -> tuple[Any, ...]:
-    fields = json.loads(packed[12:])
+    fields = unpack(packed[12:])
     assert packed[:12] == member[:12], "the arrival number is the same in both"
     values = dict(zip(fields[::2], fields[1::2], strict=True))
     return (member, int(due), int(values["body"]), *_counted(values))

@@ -10,7 +10,7 @@ import pytest
 from delayq import BacklogFull, Queue, Server, ServerUnreachable
 from delayq.clock import Clock
 from delayq.message import Outgoing, Receipt
-from delayq.outbox import Answer, Outbox
+from delayq.outbox import Answer, Outbox, batches
 from delayq.publishing import Terms, publish
 from delayq.schedule import Schedule
 from tests.conftest import KEYS, Client, MakeQueue
@@ -217,14 +217,20 @@ async def test_a_full_backlog_refuses_some_of_a_shared_call_and_not_the_others(
 async def test_publish_many_is_all_or_nothing_for_each_call(
     client: Client, make_queue: MakeQueue
 ) -> None:
-    queue = make_queue(max_backlog=300)
-    with pytest.raises(BacklogFull, match="256 of 400 were accepted"):
-        await queue.publish_many(range(400))
-    assert await client.xlen(KEYS.stream) == 256
+    queue = make_queue(max_backlog=544)
+    with pytest.raises(BacklogFull, match="500 of 700 were accepted"):
+        await queue.publish_many(range(700))
+    assert await client.xlen(KEYS.stream) == 500
     with pytest.raises(BacklogFull, match="0 of 45 were accepted"):
         await queue.publish_many(range(45))
     assert len(await queue.publish_many(range(44))) == 44
-    assert await client.xlen(KEYS.stream) == 300
+    assert await client.xlen(KEYS.stream) == 544
+
+
+@pytest.mark.parametrize(("told", "sizes"), [("", [500, 100]), ("i", [250, 250, 100])])
+def test_a_call_has_fewer_messages_where_they_take_longer(told: str, sizes: list[int]) -> None:
+    messages = [outgoing(f"m{n}")._replace(told=told) for n in range(600)]
+    assert [len(batch) for batch in batches(messages)] == sizes
 
 
 class Wound(Clock):

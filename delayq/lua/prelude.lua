@@ -91,7 +91,17 @@ local function earliest_due(schedule)
   return tonumber(first[2])
 end
 
--- Takes id, due, packed, id, due, packed …, 256 messages at most. The member of the schedule is a fixed-width arrival
+-- The fields of what is scheduled, as it stands in `bodies`; nil if it is no message. A body alone is packed as the
+-- ms when it was published, a space, and the body; all else as a JSON array. Both stand behind the arrival number.
+local function unpacked(value)
+  local packed = string.sub(value or '', 13)
+  local published, body = string.match(packed, '^(%d+) (.*)$')
+  if published then return {'body', body, 'published', published} end
+  local readable, fields = pcall(cjson.decode, packed)
+  return readable and type(fields) == 'table' and fields or nil
+end
+
+-- Takes id, due, packed, id, due, packed …, 500 messages at most. The member of the schedule is a fixed-width arrival
 -- number and the id, so that equal due times sort by arrival.
 local function schedule_messages(schedule, bodies, arrival, messages)
   if #messages == 0 then return end
@@ -157,9 +167,8 @@ local function promote_due(stream, schedule, bodies, arrival, dead, now, limit)
   if #members == 0 then return 0 end
   local packed = redis.call('HMGET', bodies, unpack(ids))
   for i = 1, #members do
-    local readable, fields = pcall(cjson.decode, string.sub(packed[i] or '', 13))
-    local due_ms = int(tonumber(due[2 * i]))
-    local added = readable and type(fields) == 'table' and #fields > 0 and #fields % 2 == 0 and #fields <= MAX_VALUES
+    local fields, due_ms = unpacked(packed[i]), int(tonumber(due[2 * i]))
+    local added = fields and #fields > 0 and #fields % 2 == 0 and #fields <= MAX_VALUES
     if added then
       added = not redis.pcall('XADD', stream, '*', 'id', ids[i], 'due', due_ms, unpack(fields)).err
     end
@@ -265,8 +274,8 @@ end
 local function forget(recent, parked, waiting, id, packed)
   redis.call('ZREM', recent, 'i:' .. id)
   if not packed or redis.call('EXISTS', waiting) == 0 then return end
-  local readable, fields = pcall(cjson.decode, string.sub(packed, 13))
-  local key = readable and type(fields) == 'table' and field(fields, 'key')
+  local fields = unpacked(packed)
+  local key = fields and field(fields, 'key')
   if type(key) == 'string' then unpark(parked, waiting, key, place_of(nil, fields)) end
 end
 

@@ -21,7 +21,8 @@
 -- ARGV[7] mode    integer 1: all of these messages or none; 0: as many as the backlog has room for; and 2 more: write
 --         something whatever is there already, as the caller then asks who has what was written
 -- ARGV[8…] per message: id; what is known of it elsewhere: '' nothing, 'i' its id, 'd…' a dedup id as well; due ('+ms'
---          from now, or absolute ms); count of fields; name, value …, or with a count of 0: these packed, but for the ']'
+--          from now, or absolute ms); count of fields; name, value …, or with a count of 0: a JSON array of these, but
+--          for its ']'
 -- Returns now, then per message that was not accepted as told: its place from 1, id, due ms, and 1 it was there
 --         already, 2 the backlog is full
 -- Cost: O(log n) a message, and `promote` moves
@@ -87,14 +88,21 @@ local function remember(id, dedup_id, due)
   end
 end
 
-local published = ',"published","' .. int(now) .. '"]'
+local published = int(now)
 local waiting = {} -- id, due, packed of messages to be scheduled together
+
+-- See `unpacked`.
+local function packed(count, from, to)
+  if count == 2 and ARGV[from] == 'body' then return published .. ' ' .. ARGV[to] end
+  local fields = count == 0 and ARGV[from] or string.sub(cjson.encode({unpack(ARGV, from, to)}), 1, -2)
+  return fields .. ',"published","' .. published .. '"]'
+end
 
 local function accept(id, due, count, from)
   local to = from + math.max(1, count) - 1
   if due > now or overtaking then
-    local packed = count == 0 and ARGV[from] or string.sub(cjson.encode({unpack(ARGV, from, to)}), 1, -2)
-    for _, value in ipairs({id, int(due), packed .. published}) do waiting[#waiting + 1] = value end
+    local n = #waiting
+    waiting[n + 1], waiting[n + 2], waiting[n + 3] = id, due, packed(count, from, to)
   elseif count == 0 then
     redis.call('XADD', stream, '*', 'id', id, 'due', int(due), unpack(cjson.decode(ARGV[from] .. ']')))
   elseif tells_due then

@@ -19,9 +19,11 @@ end
 local time = server.call('TIME')
 local writes = {}
 
--- Values that are long are recorded by a digest, so that the audit stays small; those packed in an array, each.
+-- Values that are long are recorded by a digest, so that the audit stays small; those packed, each.
 local function short(value)
   if #value <= MAX_CHARS then return value end
+  local before, body = string.match(value, '^(' .. string.rep('%x', 12) .. '%d+ )(.*)$')
+  if body then return #body <= MAX_CHARS and value or before .. 'sha1:' .. server.sha1hex(body) end
   local readable, packed = pcall(cjson.decode, string.sub(value, 13))
   if not readable or type(packed) ~= 'table' then return 'sha1:' .. server.sha1hex(value) end
   for i, part in ipairs(packed) do

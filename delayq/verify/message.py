@@ -46,6 +46,9 @@ def from_entry(entry: str, words: Sequence[str]) -> Fields:
 
 def from_packed(message_id: str, packed: str | None) -> Fields:
     """Read the fields of a scheduled message."""
+    published, space, body = (packed or "")[12:].partition(" ")
+    if space and published.isdecimal():
+        return from_entry(message_id, ["id", message_id, "body", body, "published", published])
     try:
         words = json.loads((packed or "")[12:])
     except ValueError:
