@@ -1,7 +1,7 @@
 """The outbox: concurrent publishes share a script call, and a lone one waits for none.
 
-Whoever finds nobody sending, sends: itself, and all who came meanwhile. Whoever finds somebody
-sending waits for that call's end, and then one of those that wait sends for all of them. A call
+Whoever finds nobody sending, sends: itself, and all who come in the same turn of the event loop
+where several did before. Whoever finds somebody sending waits for that call's end, and then one of those that wait sends for all of them. A call
 that is cut off, because its sender was cancelled, is made again, the same, by one of the others.
 """
 
@@ -65,6 +65,8 @@ class Outbox:
         self._cut: _Call | None = None
         """A call whose answer nobody heard."""
         self._leader: _Slot | None = None
+        self._shared = False
+        """Whether the last call was for several: they are likely to come again, all at once."""
 
     async def post(self, message: Outgoing) -> Receipt:
         """Send a message, and return its receipt.
@@ -76,6 +78,8 @@ class Outbox:
         try:
             if self._leader is None:
                 self._leader = slot
+                if self._shared:
+                    await asyncio.sleep(0)
             else:
                 await slot.turn
             if slot.answer is None:
@@ -91,6 +95,7 @@ class Outbox:
     async def _lead(self) -> None:
         """Make one call, for oneself and others: the one that was cut off, or the next."""
         call, self._cut = self._cut or _Call(new_id(), self._take()), None
+        self._shared = len(call.slots) > 1
         try:
             answers = await self._send([slot.message for slot in call.slots], call.id)
         except DelayqError as error:
