@@ -105,7 +105,7 @@ class Outgoing(NamedTuple):
     when: str
     """As `when` encodes it."""
     size: int
-    """How many fields, names and values; 0 if they are packed."""
+    """How many `fields`, names and values; 1: the body alone; 0: they are packed."""
     fields: Sequence[str]
     """What has to wait and is more than a body is packed already: a JSON array, but for its end,
     which the script adds."""
@@ -176,8 +176,7 @@ def outgoing(body: str, options: Options, own_id: str | None = None) -> Outgoing
     :raises InvalidMessage: if a part breaks a limit, or there is no such option
     """
     if not options:
-        fields = ("body", _within("body", body, MAX_BODY_BYTES))
-        return Outgoing(own_id or new_id(), "", _NOW, 2, fields)
+        return Outgoing(own_id or new_id(), "", _NOW, 1, (_within("body", body, MAX_BODY_BYTES),))
     if not _OPTIONS.issuperset(options):
         unknown, known = min(options.keys() - _OPTIONS), ", ".join(Options.__annotations__)
         raise InvalidMessage(f"{unknown}: no such option; there are {known}")
@@ -188,7 +187,9 @@ def outgoing(body: str, options: Options, own_id: str | None = None) -> Outgoing
     due = when(options.get("delay"), options.get("deliver_at"))
     parts = encode_fields(body, options.get("key"), options.get("headers"))
     size = len(parts)
-    if size > 2 and due != _NOW:
+    if size == 2:
+        size, parts = 1, parts[1:]
+    elif due != _NOW:
         size, parts = 0, [to_json(parts)[:-1]]
     own_id = (own_id or new_id()) if message_id is None else checked_id(message_id)
     return Outgoing(own_id, told, due, size, parts, options.get("key"))

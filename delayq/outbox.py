@@ -1,8 +1,9 @@
 """The outbox: concurrent publishes share a script call, and a lone one waits for none.
 
 Whoever finds nobody sending, sends: itself, and all who come in the same turn of the event loop
-where several did before. Whoever finds somebody sending waits for that call's end, and then one of those that wait sends for all of them. A call
-that is cut off, because its sender was cancelled, is made again, the same, by one of the others.
+where several did before. Whoever finds somebody sending waits for that call's end, and then one of
+those that wait sends for all of them. A call that is cut off, because its sender was cancelled, is
+made again, the same, by one of the others.
 """
 
 import asyncio

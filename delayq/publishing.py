@@ -67,8 +67,14 @@ async def publish(
     ]
     # Which of them a full queue had room for is known, if the call is made again, by their ids.
     told = "i" if limit else ""
+    heads: dict[tuple[Any, ...], str] = {}  # most messages of a call have the same
     for message in messages:
-        args += (message.id, message.told or told, message.when, message.size, *message.fields)
+        how = message[1:4]
+        head = heads.get(how)
+        if head is None:
+            head = f"{message.when} {message.size} {message.told or told}"
+            heads[how] = head
+        args += (message.id, head, *message.fields)
     if terms.durability == "memory":
         answer = await scripts.run(client, "publish", _touched(keys), args)
         return _answers(keys.queue, terms, messages, answer)

@@ -20,9 +20,9 @@
 -- ARGV[6] backlog integer messages ready, pending and scheduled at most, 0 for no limit
 -- ARGV[7] mode    integer 1: all of these messages or none; 0: as many as the backlog has room for; and 2 more: write
 --         something whatever is there already, as the caller then asks who has what was written
--- ARGV[8…] per message: id; what is known of it elsewhere: '' nothing, 'i' its id, 'd…' a dedup id as well; due ('+ms'
---          from now, or absolute ms); count of fields; name, value …, or with a count of 0: a JSON array of these, but
---          for its ']'
+-- ARGV[8…] per message: id; a head, of due ('+ms' from now, or absolute ms), a space, a count, a space, and what is
+--          known of it elsewhere ('' nothing, 'i' its id, 'd…' a dedup id as well); then so many of: name, value …,
+--          or with a count of 1 its body alone, or of 0 a JSON array of names and values, but for its ']'
 -- Returns now, then per message that was not accepted as told: its place from 1, id, due ms, and 1 it was there
 --         already, 2 the backlog is full
 -- Cost: O(log n) a message, and `promote` moves
@@ -30,14 +30,20 @@
 local stream, schedule, bodies, arrival = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local dead, bell, recent, dedup = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 
+-- The names and values of a message, which are `count` of ARGV.
+local function values(count, from)
+  if count == 1 then return 'body', ARGV[from] end
+  return unpack(ARGV, from, from + count - 1)
+end
+
 -- The commonest call: one message, due now, told to nobody; no backlog, and nothing that is due before it. Its first
 -- write is that to the stream: if that fails nothing has changed, and what follows tells why.
-local id, told, due, count = unpack(ARGV, 8, 11)
-if told == '' and due == '+0' and ARGV[1] == '' and ARGV[6] == '0' and not ARGV[8 + 4 + count] then
+local id, count = ARGV[8], tonumber(string.match(ARGV[8 + 1] or '', '^%+0 ([1-9]%d*) $'))
+if count and ARGV[1] == '' and ARGV[6] == '0' and not ARGV[8 + 2 + count] then
   local now, call = now_ms(''), 'c:' .. ARGV[2]
   local known, next_up = redis.pcall('ZSCORE', recent, call), redis.pcall('ZRANGE', schedule, 0, 0, 'WITHSCORES')
   local alone = not known and not next_up.err and not (next_up[2] and tonumber(next_up[2]) <= now)
-  if alone and not redis.pcall('XADD', stream, '*', 'id', id, unpack(ARGV, 8 + 4)).err then
+  if alone and not redis.pcall('XADD', stream, '*', 'id', id, values(count, 8 + 2)).err then
     redis.call('ZADD', recent, now + ARGV[4], call)
     redis.call('PEXPIRE', recent, 2 * math.max(ARGV[4], ARGV[5]))
     forget_old(recent, dedup, now, 10)
@@ -92,41 +98,43 @@ local published = int(now)
 local waiting = {} -- id, due, packed of messages to be scheduled together
 
 -- See `unpacked`.
-local function packed(count, from, to)
-  if count == 2 and ARGV[from] == 'body' then return published .. ' ' .. ARGV[to] end
-  local fields = count == 0 and ARGV[from] or string.sub(cjson.encode({unpack(ARGV, from, to)}), 1, -2)
+local function packed(count, from)
+  if count == 1 then return published .. ' ' .. ARGV[from] end
+  local fields = count == 0 and ARGV[from] or string.sub(cjson.encode({values(count, from)}), 1, -2)
   return fields .. ',"published","' .. published .. '"]'
 end
 
 local function accept(id, due, count, from)
-  local to = from + math.max(1, count) - 1
   if due > now or overtaking then
     local n = #waiting
-    waiting[n + 1], waiting[n + 2], waiting[n + 3] = id, due, packed(count, from, to)
+    waiting[n + 1], waiting[n + 2], waiting[n + 3] = id, due, packed(count, from)
   elseif count == 0 then
     redis.call('XADD', stream, '*', 'id', id, 'due', int(due), unpack(cjson.decode(ARGV[from] .. ']')))
   elseif tells_due then
-    redis.call('XADD', stream, '*', 'id', id, 'due', int(due), unpack(ARGV, from, to))
+    redis.call('XADD', stream, '*', 'id', id, 'due', int(due), values(count, from))
   else
-    redis.call('XADD', stream, '*', 'id', id, unpack(ARGV, from, to))
+    redis.call('XADD', stream, '*', 'id', id, values(count, from))
   end
 end
 
--- Calls `act` for each message with its place, id, whether that is told, dedup id, due, count of fields, and where they
--- stand.
+local heads = {} -- most messages of a call have the same
+
+local function read(head)
+  local due, count, mark = string.match(head, '^(%S+) (%d+) (.*)$')
+  if string.byte(due) == 43 then due = now + tonumber(string.sub(due, 2)) end
+  local told = {due = math.max(now, tonumber(due)), count = tonumber(count), dedup_id = string.sub(mark, 2)}
+  told.elsewhere = mark ~= ''
+  heads[head] = told
+  return told
+end
+
+-- Calls `act` for each message with its place, id, what its head told, and where its values stand.
 local function each(act)
   local at, place = 8, 1
   while ARGV[at] do
-    local mark, due, count = ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
-    if due == '+0' then
-      due = now
-    elseif string.byte(due) == 43 then
-      due = now + tonumber(string.sub(due, 2))
-    else
-      due = math.max(now, tonumber(due))
-    end
-    act(place, ARGV[at], mark ~= '', string.sub(mark, 2), due, count, at + 4)
-    at, place = at + 4 + math.max(1, count), place + 1
+    local told = heads[ARGV[at + 1]] or read(ARGV[at + 1])
+    act(place, ARGV[at], told, at + 2)
+    at, place = at + 2 + math.max(1, told.count), place + 1
   end
 end
 
@@ -140,8 +148,8 @@ if backlog > 0 then
   room = backlog - redis.call('XLEN', stream) - redis.call('ZCARD', schedule)
   if whole then
     local new, seen = 0, {}
-    each(function(_, id, told, dedup_id)
-      if not seen[id] and not (told and known(id, dedup_id)) then new = new + 1 end
+    each(function(_, id, told)
+      if not seen[id] and not (told.elsewhere and known(id, told.dedup_id)) then new = new + 1 end
       seen[id] = true
     end)
     if new > room then room = 0 end
@@ -149,26 +157,26 @@ if backlog > 0 then
 end
 
 local reply, accepted, untold = {int(now)}, 0, false
-each(function(place, id, told, dedup_id, due, count, from)
+each(function(place, id, told, from)
   local status, known_id, known_due = 0, nil, nil
-  if told then
-    known_id, known_due = known(id, dedup_id)
+  if told.elsewhere then
+    known_id, known_due = known(id, told.dedup_id)
     if known_id then status = 1 end
   end
   if status == 0 and accepted >= room then status = 2 end
   if status ~= 0 then
-    for _, value in ipairs({place, known_id or id, int(within_reason(known_due or due)), status}) do
+    for _, value in ipairs({place, known_id or id, int(within_reason(known_due or told.due)), status}) do
       reply[#reply + 1] = value
     end
-  elseif told or not again then
+  elseif told.elsewhere or not again then
     accepted = accepted + 1
-    accept(id, due, count, from)
-    if not told then
-      untold = true
-    else
+    accept(id, told.due, told.count, from)
+    if told.elsewhere then
       schedule_messages(schedule, bodies, arrival, waiting)
       waiting = {}
-      remember(id, dedup_id, due) -- now: it may come again, and what is known has been written
+      remember(id, told.dedup_id, told.due) -- now: it may come again, and what is known has been written
+    else
+      untold = true
     end
   end
 end)

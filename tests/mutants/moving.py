@@ -110,7 +110,7 @@ MOVING = [
     mutant(
         "a call of publish made again does not look",
         f"{AGAIN}[ab]",
-        ("lua/publish.lua", "elseif told or not again then", "else"),
+        ("lua/publish.lua", "elseif told.elsewhere or not again then", "else"),
     ),
     mutant(
         "a lone publish is not remembered",
@@ -132,8 +132,9 @@ MOVING = [
         "test_fuzz.py::test_a_publish_that_failed_half_way_is_not_known_when_it_is_repeated",
         (
             "lua/publish.lua",
-            "    accept(id, due, count, from)\n",
-            "    if told then remember(id, dedup_id, due) end\n    accept(id, due, count, from)\n",
+            "    accept(id, told.due, told.count, from)\n",
+            "    if told.elsewhere then remember(id, told.dedup_id, told.due) end\n"
+            "    accept(id, told.due, told.count, from)\n",
         ),
     ),
     mutant(
