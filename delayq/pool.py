@@ -4,11 +4,11 @@ A handler that never waits is not paid for with a task of its own: one task work
 a handler waits the next task goes on, up to `most` of them, and they stay for what comes later.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic, TypeVar
 
-import anyio
 from anyio.abc import TaskGroup
 
 T = TypeVar("T")
@@ -36,7 +36,8 @@ class Pool(Generic[T]):
         self._most = most
         self._at_rest = at_rest
         self._tasks: TaskGroup | None = None
-        self._resting: list[anyio.Event] = []
+        self._resting: list[asyncio.Future[None]] = []
+        """Not an `anyio.Event`: there is one for nearly each message, if handlers wait."""
 
     def open(self, tasks: TaskGroup) -> None:
         """Begin, in tasks of this group."""
@@ -55,10 +56,10 @@ class Pool(Generic[T]):
         while count and self.line and self._tasks and self.awake < self._most:
             count -= 1
             self.awake += 1
-            if self._resting:
-                self._resting.pop().set()
-            else:
+            if not self._resting:
                 self._tasks.start_soon(self._work)
+            elif not (rest := self._resting.pop()).done():
+                rest.set_result(None)
 
     async def _work(self) -> None:
         while True:
@@ -69,6 +70,6 @@ class Pool(Generic[T]):
             self.awake -= 1
             if not self.awake:
                 self._at_rest()
-            rest = anyio.Event()
+            rest = asyncio.get_running_loop().create_future()
             self._resting.append(rest)
-            await rest.wait()
+            await rest

@@ -1,5 +1,6 @@
 """Draining: a consumer of this process handles what is in a queue, or a raw loop does."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -14,6 +15,8 @@ from delayq.message import Outgoing
 from delayq.queue import Queue
 from delayq.supervisor import Supervisor
 
+CONCURRENCY = 1_000
+"""Handlers at once, where they wait."""
 BATCH = 500
 """Messages fetched at once: as many as in the raw loop."""
 KEYS = 100
@@ -64,12 +67,17 @@ async def fill(queue: Queue, count: int) -> None:
     await queue.publish_many([_message(queue, body) for body in bodies(count)])
 
 
-async def drain_raw(stage: Stage, count: int) -> Cost:
-    """Handle as many by the raw loop."""
+async def drain_raw(
+    stage: Stage, count: int, handler: Callable[[Any], Awaitable[None]] | None = None
+) -> Cost:
+    """Handle as many by the raw loop, one after the other; or many at once, by `handler`."""
     async with stage.raw() as raw:
         await raw.publish_in_bulk(bodies(count))
         meter = await Meter.ready(stage.client)
-        await raw.drain(count, nothing)
+        if handler is None:
+            await raw.drain(count, nothing)
+        else:
+            await raw.drain_at_once(count, handler, CONCURRENCY)
         meter.stop()
         return await meter.cost(count)
 

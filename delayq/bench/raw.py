@@ -3,6 +3,7 @@
 What a queue adds to these (ids, due times, order, fencing, retries) is what a ratio shows.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -67,12 +68,43 @@ class Raw:
             entries = answer[0][1]
             for _, fields in entries:
                 await handler(json.loads(fields[b"body"]))
-            ids = [entry for entry, _ in entries]
+            count -= await self._settle([entry for entry, _ in entries])
+
+    async def drain_at_once(
+        self, count: int, handler: Callable[[Any], Awaitable[None]], at_once: int
+    ) -> None:
+        """Do the same with many handled at once, each batch acknowledged beside the next."""
+        await self._client.xgroup_create(self._stream, _GROUP, "0", mkstream=True)
+        line: asyncio.Queue[tuple[str, dict[bytes, bytes]]] = asyncio.Queue(BATCH)
+        handled: list[str] = []
+
+        async def handle() -> None:
+            while True:
+                entry, fields = await line.get()
+                await handler(json.loads(fields[b"body"]))
+                handled.append(entry)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(at_once):
+                tasks.start_soon(handle)
+            while count > 0:
+                answer: Any = await self._client.xreadgroup(
+                    _GROUP, "consumer", {self._stream: ">"}, count=BATCH
+                )
+                for delivered in answer[0][1] if answer else ():
+                    await line.put(delivered)
+                settled = handled[:]
+                handled.clear()
+                count -= await self._settle(settled)
+            tasks.cancel_scope.cancel()
+
+    async def _settle(self, entries: Sequence[str]) -> int:
+        if entries:
             settling = self._client.pipeline(transaction=False)
-            settling.xack(self._stream, _GROUP, *ids)
-            settling.xdel(self._stream, *ids)
+            settling.xack(self._stream, _GROUP, *entries)
+            settling.xdel(self._stream, *entries)
             await settling.execute()
-            count -= len(ids)
+        return len(entries)
 
     async def schedule(self, bodies: Bodies, due_ms: float) -> None:
         """ZADD of many by one call, id and body as the member."""
