@@ -71,7 +71,7 @@ def has_rates(figure: Values) -> None:
     [
         ("publish", {"one by one", "100 at once", "in bulk", "in bulk, scheduled"}),
         ("drain", {"shared", "strict", "key"}),
-        ("waiting", {"raw: asyncio.Queue, XREADGROUP 500", "waits 5 ms"}),
+        ("waiting", {"waits 5 ms"}),
         ("burst", {"shared", "strict"}),
     ],
 )
