@@ -52,9 +52,10 @@ class AppQueue(Queue[B]):
     ) -> Callable[[Callable[[B, Context], R]], Callable[[B, Context], R]]:
         """Decorate the function that handles this queue's messages.
 
-        :param concurrency: messages handled at once in this process; one, if order is strict
+        :param concurrency: messages of a lane handled at once in this process; one, if order is
+            strict
         :param time_limit_s: how long handling a message may take; then it has failed
-        :param batch: messages fetched at once, at most
+        :param batch: messages fetched at once from a lane, at most
         :raises ValueError: if a number is out of range, or the queue has a handler already
         """
         check_limits(concurrency=concurrency, time_limit_s=time_limit_s, batch=batch)
@@ -214,12 +215,16 @@ class App:
         """Handle messages in this process, until `async with app` ends: consumers and pollers.
 
         :raises NotOpen: if this is not called inside `async with app`
+        :raises LanesDiffer: if others use a queue with another number of lanes; nothing was begun
         :raises ServerError: if the server will not do
         """
         if self._supervisor is None:
             raise NotOpen("start: call it inside `async with app`")
         for warning in await check(self.server):
             warn(warning)
+        for queue in self.queues.values():
+            if queue.handled:
+                await queue.register()
         for name, make in self.roles(self.name).items():
             self._supervisor.spawn(name, make)
 
@@ -228,6 +233,7 @@ class App:
 
         Running handlers get their grace then. A second signal ends the process at once.
 
+        :raises LanesDiffer: if others use a queue with another number of lanes
         :raises ServerError: if the server will not do
         """
         async with self:

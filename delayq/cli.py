@@ -48,6 +48,7 @@ from delayq.errors import (
     InvalidMessage,
     InvalidName,
     InvalidSettings,
+    LanesDiffer,
     ServerError,
     UsageError,
     alone,
@@ -67,7 +68,14 @@ from delayq.verify.run import run as verify
 from delayq.verify.settings import VerifySettings
 
 OK, NOT_OK, USAGE, SERVER = 0, 1, 2, 3
-_USAGE_ERRORS = (InvalidCursor, InvalidFolder, InvalidMessage, InvalidName, InvalidSettings)
+_USAGE_ERRORS = (
+    InvalidCursor,
+    InvalidFolder,
+    InvalidMessage,
+    InvalidName,
+    InvalidSettings,
+    LanesDiffer,
+)
 
 
 @dataclass(frozen=True)

@@ -1,30 +1,24 @@
-"""The consumer: stands by for its lease, takes over what is pending, serves, hands over.
+"""The consumer: handles the messages of a queue, in those of its lanes that are for it.
 
-Whether it is the one active consumer of an ordered queue, or one of many that compete, is the
-queue's `ordering`: it decides whose lease it holds and how it serves.
+Whether it is the one active consumer of an ordered lane, or one of many that compete, is the
+queue's `ordering`. What it does in one lane is its `Seat` there.
 """
-
-from collections import Counter
 
 import anyio
 
-from delayq.bell import Bell
-from delayq.competing import Competing
+from delayq.clock import mono_s
 from delayq.connection import Server, outlast
-from delayq.events import Observer, Released, TookOver
+from delayq.events import Observer, in_lane
 from delayq.handling import Handler, Handling
-from delayq.heartbeat import HEARTBEAT
-from delayq.keyed import Keyed
 from delayq.keys import checked_name
-from delayq.lease import Lease, LeaseStore
+from delayq.link import Link
 from delayq.logs import log_trouble
-from delayq.ordered import Ordered
-from delayq.pending import Pending
 from delayq.queue import Queue
-from delayq.service import Service
-from delayq.settling import Work
-from delayq.standby import Standby
-from delayq.term import Term
+from delayq.seat import Duty, Seat
+from delayq.share import ATTEND_S, Members, Share
+
+_LEAVE_S = 1.0
+"""How long leaving may take: whoever does not is soon seen no more."""
 
 _LIMITS = {
     "lease_ttl_s": (0.1, 86_400),
@@ -46,12 +40,15 @@ def check_limits(**given: float | None) -> None:
 
 
 class Consumer:
-    """Handles the messages of one queue, as `name`.
+    """Handles the messages of one queue, in all of its lanes, as `name`.
+
+    Consumers of an ordered queue share its lanes: each is active in as many as the others are, and
+    stands by for the rest.
 
     :param lease_ttl_s: after how long without a sign of life another may take over
-    :param batch: messages fetched at once, at most
-    :param concurrency: messages handled at once: where consumers compete, or order is by key;
-        strict: always one
+    :param batch: messages fetched at once from a lane, at most
+    :param concurrency: messages of a lane handled at once: where consumers compete, or order is by
+        key; strict: always one
     :param time_limit_s: how long handling a message may take; then it has failed
     :param acknowledge: False leaves everything pending, so that the next consumer starts from the
         first message again; only in an ordered queue
@@ -87,142 +84,103 @@ class Consumer:
             raise ValueError("acknowledge: only an ordered queue can go without")
         self._server = server
         self._queue = queue
-        at_once = 1 if queue.ordering == "strict" else concurrency
-        self._handling = Handling(handler, at_once, time_limit_s)
-        self._lease_ttl_s = lease_ttl_s
+        self._handler = handler
+        self._concurrency = 1 if queue.ordering == "strict" else concurrency
+        self._time_limit_s = time_limit_s
         # A message may only be fetched beside others if one more delivery is left to it.
-        self._batch = 1 if queue.retry.max_deliveries == 1 else batch
-        self._acknowledge = acknowledge
+        batch = 1 if queue.retry.max_deliveries == 1 else batch
+        self._duty = Duty(self.name, server, lease_ttl_s, batch, acknowledge)
         self._observe = observe
+        self._share = Share(self.name, queue.lanes)
+        self._shares = queue.ordered and queue.lanes > 1
         self._stopping = False
         self._waiting = anyio.CancelScope()
-        self._passing_on = False
-        self._term: Term | None = None
-        self._service: Service | None = None
+        self._thaws_at = 0.0
+        self.seats: tuple[Seat, ...] = ()
+        """One for each lane, once it runs."""
 
     async def run(self) -> None:
         """Stand by and serve until stopped.
 
+        :raises LanesDiffer: if others use the queue with another number of lanes
         :raises ServerError: if the server refuses; while it is merely away, this waits for it
         """
         async with self._server.link(self.name) as link:
             queue = self._queue.bound_to(link.client)
-            store = LeaseStore(link.anchor, queue.keys, self.name, self._lease_ttl_s)
-            doorbell = link.bells.bell(queue.keys.stream)
-            vacancy = link.bells.bell(queue.keys.vacancy)
+            members = Members(link.client, queue.keys, self.name)
             with anyio.CancelScope() as self._waiting:
                 await outlast(queue.register, self.name, self._observe)
-            while not self._stopping:
-                await self._one_term(queue, store, doorbell, vacancy)
+                if self._shares:
+                    await self._look(members)
+            self.seats = tuple(self._seat(lane, link) for lane in queue.every_lane)
+            async with anyio.create_task_group() as serving:
+                for seat in self.seats:
+                    serving.start_soon(seat.run)
+                if self._shares:
+                    serving.start_soon(self._attend, members)
+                elif self._stopping:
+                    self._stop_seats()
 
     def stop(self) -> None:
         """Finish what is in hand, hand over, and return from `run`."""
         self._stopping = True
         self._waiting.cancel()
-        if self._service:
-            self._service.stop()
+        if not self._shares:
+            self._stop_seats()
 
     def freeze(self, seconds: float) -> None:
         """Behave as a frozen process does, for tests and demonstrations. See `Term.freeze`."""
-        if self._term:
-            self._term.freeze(seconds)
+        self._thaws_at = mono_s() + seconds
+        for seat in self.seats:
+            seat.freeze(seconds)
 
     @property
     def idle(self) -> bool:
-        """Whether it has nothing to do but wait: stands by, or serves and has nothing in hand."""
-        return self._term is None or (self._service is not None and self._service.idle)
+        """Whether it has nothing to do but wait, in each lane."""
+        return all(seat.idle for seat in self.seats)
 
     @property
-    def listening(self) -> bool:
-        """Whether it is active, and waits for messages that are new."""
-        return self._service is not None and self._service.listening
+    def holders(self) -> dict[int, str]:
+        """The lanes it is active in, with the name under which messages are pending for it."""
+        return {seat.lane: seat.holder for seat in self.seats if seat.holder}
 
-    @property
-    def holder(self) -> str | None:
-        """The name under which messages are pending for it; None while it stands by."""
-        return self._term.lease.holder if self._term else None
+    def _seat(self, lane: Queue, link: Link) -> Seat:
+        handling = Handling(self._handler, self._concurrency, self._time_limit_s)
+        several = self._queue.lanes > 1
+        observe = in_lane(self._observe, lane.keys.lane) if several else self._observe
+        return Seat(self._duty, lane, handling, link, share=self._share, observe=observe)
 
-    async def _one_term(
-        self, queue: Queue, store: LeaseStore, doorbell: Bell, vacancy: Bell
-    ) -> None:
-        key = queue.keys.lease(None if queue.ordered else self.name)
-        standby = Standby(store, vacancy, self.name, self._observe)
+    def _stop_seats(self) -> None:
+        for seat in self.seats:
+            seat.stop()
+
+    # -- sharing --
+
+    async def _attend(self, members: Members) -> None:
+        """Take part in sharing until stopped; then leave, and hand over: others know at once."""
         with anyio.CancelScope() as self._waiting:
-            if self._passing_on:
-                await standby.let_another(key)
-            lease, why = await standby.wait(key)
-        if self._waiting.cancelled_caught:
-            return
-        if self._stopping:
-            await self._hand_over(store, lease)
-            return
-        pending = Pending(queue)
-        handler = (self._handling.name, self._handling.code)
-        term = Term(store, lease, self.name, self._observe, calls=vacancy, handler=handler)
-        service = self._serving(self._work(queue, pending, doorbell), term, store)
+            excess, due_s = 0, mono_s() + ATTEND_S
+            while not self._stopping:
+                await self._share.doubted(due_s - mono_s())
+                await anyio.sleep(max(0, self._thaws_at - mono_s()))
+                await self._look(members)
+                if mono_s() >= due_s:
+                    excess, due_s = self._pass_on(excess), mono_s() + ATTEND_S
+        with anyio.move_on_after(_LEAVE_S):
+            await outlast(members.leave, self.name, self._observe)
+        self._stop_seats()
 
-        async def serve() -> None:
-            await self._take_over(pending, term, why, everything=queue.ordered)
-            async with anyio.create_task_group() as listening:
-                listening.start_soon(self._pass_on_if_asked, term, service)
-                await service.serve()
-                listening.cancel_scope.cancel()
+    async def _look(self, members: Members) -> None:
+        self._share.see(await outlast(members.attend, self.name, self._observe))
 
-        self._term, self._service = term, service
-        end_watch = HEARTBEAT.watch(term, self._server)
-        try:
-            held = await term.run(serve)
-        finally:
-            end_watch()
-            self._term = self._service = None
-        self._passing_on = term.handover.is_set()
-        if held:
-            await self._hand_over(store, lease)
+    def _pass_on(self, before: int) -> int:
+        """Pass on lanes that are above the quota now, and were at the last look.
 
-    def _work(self, queue: Queue, pending: Pending, doorbell: Bell) -> Work:
-        return Work(
-            self.name,
-            pending,
-            queue.retry,
-            queue.on_failure,
-            self._handling,
-            doorbell,
-            queue.clock,
-            self._observe,
-            self._batch,
-            self._acknowledge,
-        )
-
-    def _serving(self, work: Work, term: Term, store: LeaseStore) -> Service:
-        match self._queue.ordering:
-            case "none":
-                return Competing(work, term, store)
-            case "strict":
-                return Ordered(work, term)
-            case "key":
-                return Keyed(work, term)
-
-    async def _pass_on_if_asked(self, term: Term, service: Service) -> None:
-        await term.handover.wait()
-        service.stop()
-
-    async def _take_over(self, pending: Pending, term: Term, why: str, *, everything: bool) -> None:
-        """Make the lane's whole pending list our own, and delete its old owners."""
-        await term.fenced("create the group", lambda _: pending.ensure_group())
-        owners: Counter[str] = Counter()
-        deleted: tuple[str, ...] = ()
-        start = "-" if everything else None
-        while start is not None:
-            part = await term.fenced(
-                "reclaim",
-                lambda lease, start=start: pending.reclaim(lease, start),  # type: ignore[misc]
-            )
-            owners.update(part.owners)
-            deleted += part.deleted
-            start = part.next_start
-        self._observe(TookOver(self.name, term.lease.epoch, why, dict(owners), deleted))
-
-    async def _hand_over(self, store: LeaseStore, lease: Lease) -> None:
-        with anyio.move_on_after(self._lease_ttl_s):
-            if await outlast(lambda: store.release(lease), self.name, self._observe):
-                self._observe(Released(self.name, lease.epoch))
+        :return: how many are above it still: those are new
+        """
+        held = [seat for seat in self.seats if seat.settled]
+        excess = max(0, len(held) - self._share.quota)
+        passed = min(before, excess)
+        for seat in held[len(held) - passed :]:
+            seat.pass_on()
+        return excess - passed

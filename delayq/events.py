@@ -5,14 +5,18 @@ ids and counts, never bodies.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Base of all events. `role` is the name of the producer, poller or consumer it happened to."""
+    """Base of all events. `role` is the name of the producer, poller or consumer it happened to.
+
+    `lane` tells in which lane, where the queue has several.
+    """
 
     role: str
+    lane: int | None = field(default=None, kw_only=True)
 
 
 Observer = Callable[[Event], None]
@@ -20,6 +24,11 @@ Observer = Callable[[Event], None]
 
 def unobserved(_event: Event) -> None:
     """Observe nothing."""
+
+
+def in_lane(observe: Observer, lane: int) -> Observer:
+    """Return an observer that tells `observe` in which lane each event was."""
+    return lambda event: observe(replace(event, lane=lane))
 
 
 @dataclass(frozen=True, slots=True)

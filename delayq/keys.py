@@ -98,6 +98,11 @@ class LaneKeys:
         return self._part("standby")
 
     @property
+    def members(self) -> str:
+        """ZSET, of the first lane: consumers that share the queue's lanes → ms when last seen."""
+        return self._part("members")
+
+    @property
     def dead(self) -> str:
         """STREAM: dead letters."""
         return self._part("dead")
@@ -131,7 +136,7 @@ class LaneKeys:
         """Every key that outlives its users; leases of competing consumers end by themselves."""
         streams = [self.stream, self.dead, self.bell, self.vacancy]
         schedule = [self.schedule, self.bodies, self.arrival, self.recent, self.dedup]
-        order = [self.parked, self.waiting, self.halted, self.ticked, self.standby]
+        order = [self.parked, self.waiting, self.halted, self.ticked, self.standby, self.members]
         return [*streams, *schedule, *order, self.lease(), self.epoch]
 
 

@@ -68,6 +68,11 @@ class Held:
     connection: str
     expires_in_s: float
 
+    @property
+    def name(self) -> str:
+        """The holder's own name, without its epoch."""
+        return self.holder.rpartition("@")[0]
+
 
 def renew_blocking(client: Any, lease: Lease, connection: str) -> Lease:
     """Extend a lease from a thread, naming the connection that it named.
@@ -96,11 +101,15 @@ class LeaseStore:
         """Want a lease anew: one that we held before is somebody else's now, even if it lasts."""
         self._nonce = secrets.token_hex(8)
 
-    async def acquire(self, key: str, dead: Held | None = None) -> Lease | Held:
+    async def acquire(
+        self, key: str, dead: Held | None = None, *, take: bool = True
+    ) -> Lease | Held | None:
         """Take the lease at `key` if it is free, or held as it was when its holder died.
 
         Repeated after a lost reply it answers the same.
 
+        :param take: False to look only
+        :return: None if it could be taken, and was only looked at
         :raises ServerError: if the server did not answer, or refused
         """
         self.connection = await self._anchor.identity()
@@ -112,6 +121,7 @@ class LeaseStore:
             round(self._ttl_s * 1000),
             dead.epoch if dead else "",
             dead.connection if dead else "",
+            int(take),
             "",
         )
         keys = [key, self._keys.epoch, self._keys.standby]
@@ -120,6 +130,8 @@ class LeaseStore:
             epoch = int(answer[1])
             lease = Lease(key, f"{self._name}@{epoch}", epoch, self._ttl_s, 0)
             return lease.renewed(sent_at)
+        if len(answer) == 1:
+            return None
         holder, held_epoch, connection, expires_ms = answer[1:]
         # Foreign hands may have taken the expiry away: then look again before long.
         expires_in_s = expires_ms / 1000 if expires_ms >= 0 else 1.0

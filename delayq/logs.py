@@ -111,4 +111,4 @@ def _warn_plainly(text: str, fields: dict[str, Any]) -> None:
 
 def _fields(event: Event) -> dict[str, Any]:
     pairs = ((f.name, getattr(event, f.name)) for f in dataclasses.fields(event))
-    return {name: value for name, value in pairs if value != ""}
+    return {name: value for name, value in pairs if value not in ("", None)}

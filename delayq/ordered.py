@@ -35,7 +35,7 @@ class Ordered(Service):
     async def _begin(self) -> None:
         await self.term.fenced("look", lambda _: self._parking.load())
         if found := await self.term.fenced("look", lambda _: self.work.pending.halted()):
-            self.work.observe(Halted(self.work.role, self.term.lease.epoch, **found))
+            self.work.observe(Halted(self.work.role, self.term.lease.epoch, *found))
             self._paused = True
             await self._until_resumed()
             self._paused = False

@@ -213,15 +213,15 @@ class Pending:
         args = [self._now, delivery.entry, delivery.message.id, reason, _bounded(error)]
         return bool(await self._run("halt", lease, args, self._queue.keys.halted))
 
-    async def halted(self) -> dict[str, str]:
-        """Tell at which message the lane is halted: its `id`, `reason` and `error`; empty if not.
+    async def halted(self) -> tuple[str, str, str] | None:
+        """Tell at which message the lane is halted: its id, reason and error; None if it is not.
 
         :raises ServerError: if the server did not answer, or refused
         """
-        names = ("id", "reason", "error")
-        ask = ("HMGET", self._queue.keys.halted, "entry", *names)
+        ask = ("HMGET", self._queue.keys.halted, "entry", "id", "reason", "error")
         entry, *told = await scripts.command(self._queue.client, *ask)
-        return dict(zip(names, [text or "" for text in told], strict=True)) if entry else {}
+        message_id, reason, error = (text or "" for text in told)
+        return (message_id, reason, error) if entry else None
 
     async def dead_letter(
         self, lease: Lease, entry: str, deliveries: int, reason: str, error: str = ""

@@ -4,20 +4,14 @@ Three things wake it: an exact timer for the next due time, the bell for an earl
 safety poll, which is the truth where a bell was lost. Any number may run side by side.
 """
 
-import math
-
 import anyio
 
 from delayq.connection import Server, outlast
-from delayq.events import Corrected, CorrectionFailed, Observer, Promoted
+from delayq.events import Observer, in_lane
+from delayq.link import Link
 from delayq.logs import log_trouble
-from delayq.queue import OnDue, Queue
-from delayq.schedule import Schedule, Scheduled
-
-SAFETY_S = 1.0
-"""The longest time without a look at the schedule."""
-HOOK_TIMEOUT_S = 10.0
-"""How long `on_due` may take for one message."""
+from delayq.promoter import Promoter
+from delayq.queue import Queue
 
 
 class Poller:
@@ -32,74 +26,57 @@ class Poller:
         observe: Observer = log_trouble,
     ) -> None:
         self.name = name
-        self.idle = False
-        """Whether it waits for the next due time."""
         self._server = server
         self._queue = queue
         self._observe = observe
         self._stopping = False
         self._waiting = anyio.CancelScope()
+        self._promoters = self._made(queue)
 
     async def run(self) -> None:
         """Promote until stopped.
 
+        :raises LanesDiffer: if others use the queue with another number of lanes
         :raises ServerError: if the server refuses; while it is merely away, this waits for it
         """
         async with self._server.link(self.name) as link:
-            self._queue = self._queue.bound_to(link.client)
-            bell = link.bells.bell(self._queue.keys.bell)
+            queue = self._queue.bound_to(link.client)
+            self._promoters = self._made(queue)
             with anyio.CancelScope() as self._waiting:
-                await outlast(self._queue.register, self.name, self._observe)
-                while not self._stopping:
-                    wait_s = await outlast(self.turn, self.name, self._observe)
-                    if wait_s > 0:
-                        with self._queue.clock.limit(wait_s):
-                            self.idle = True
-                            await bell.wait(SAFETY_S)
-                        self.idle = False
+                await outlast(queue.register, self.name, self._observe)
+                if not self._stopping:
+                    await self._promote(queue, link)
 
     def stop(self) -> None:
         """Return from `run`: at once, as each move is one step at the server."""
         self._stopping = True
         self._waiting.cancel()
 
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for the next due time, in each lane."""
+        return all(promoter.idle for promoter in self._promoters)
+
     async def turn(self, now_ms: int | None = None) -> float:
-        """Move one batch of what is due.
+        """Move one batch of what is due, in each lane.
 
         :param now_ms: instead of the clock's time
         :return: seconds until the next message is due: 0 if more are, infinity if none is scheduled
         """
-        on_due = self._queue.on_due
-        if on_due is None:
-            moved, wait_s = await Schedule(self._queue).promote(now_ms)
-            if moved:
-                self._observe(Promoted(self.name, moved))
-        else:
-            seen, wait_s = await Schedule(self._queue).due(now_ms)
-            if seen:
-                await self._correct(on_due, seen)
-        return math.inf if wait_s is None else wait_s
+        return min([await promoter.turn(now_ms) for promoter in self._promoters])
 
-    async def _correct(self, on_due: OnDue, seen: list[Scheduled]) -> None:
-        corrected = list(seen)
+    def _made(self, queue: Queue) -> list[Promoter]:
+        several = queue.lanes > 1
+        return [
+            Promoter(
+                lane,
+                self.name,
+                in_lane(self._observe, lane.keys.lane) if several else self._observe,
+            )
+            for lane in queue.every_lane
+        ]
 
-        async def correct(at: int) -> None:
-            corrected[at] = await self._corrected(on_due, seen[at])
-
-        async with anyio.create_task_group() as hooks:
-            for at in range(len(seen)):
-                hooks.start_soon(correct, at)
-        moved = await Schedule(self._queue).promote_as(corrected)
-        ids = [s.message.id for s, was_moved in zip(seen, moved, strict=True) if was_moved]
-        if ids:
-            self._observe(Corrected(self.name, tuple(ids)))
-
-    async def _corrected(self, on_due: OnDue, seen: Scheduled) -> Scheduled:
-        """Call the hook. Where it fails the message goes on as it was: its handler decides."""
-        try:
-            with anyio.fail_after(HOOK_TIMEOUT_S):
-                return seen.corrected(self._queue.codec.encode(await on_due(seen.message)))
-        except Exception as error:  # noqa: BLE001 - one bad message must not stop the others
-            said = f"{type(error).__name__}: {error}"
-            self._observe(CorrectionFailed(self.name, seen.message.id, said))
-            return seen
+    async def _promote(self, queue: Queue, link: Link) -> None:
+        async with anyio.create_task_group() as promoting:
+            for promoter, lane in zip(self._promoters, queue.every_lane, strict=True):
+                promoting.start_soon(promoter.run, link.bells.bell(lane.keys.bell))

@@ -10,6 +10,7 @@ from delayq.connection import outlast, uncut
 from delayq.errors import ServerError
 from delayq.events import Observer, StoodBy
 from delayq.lease import Held, Lease, LeaseStore
+from delayq.share import Share
 
 WATCH_S = 0.2
 """How often a standby asks whether the holder's connection is still there."""
@@ -20,42 +21,71 @@ YIELD_S = 2.0
 
 
 class Standby:
-    """Waits for one lease, for a consumer called `role`."""
+    """Waits for one lease, for a consumer called `role`.
 
-    def __init__(self, store: LeaseStore, vacancy: Bell, role: str, observe: Observer) -> None:
+    :param share: tells whether the lane of that number is for this consumer
+    """
+
+    def __init__(
+        self,
+        store: LeaseStore,
+        vacancy: Bell,
+        role: str,
+        observe: Observer,
+        *,
+        share: Share,
+        lane: int = 0,
+    ) -> None:
         self._store = store
         self._vacancy = vacancy
         self._role = role
         self._observe = observe
+        self._share = share
+        self._lane = lane
 
     async def wait(self, key: str) -> tuple[Lease, str]:
         """Wait for the lease at `key`; return it, and why it could be had.
 
         Stopped in the middle of a try, it still returns the lease if the try succeeded: so that a
-        lease is never left behind.
+        lease is never left behind. With it goes a place of the share.
         """
         self._store.new_term()
         why, told = "free", ""
         dead: Held | None = None
+        anyway = False
         try:
             while True:
-                found = await outlast(
-                    lambda: uncut(lambda: self._store.acquire(key, dead)),  # noqa: B023
-                    self._role,
-                    self._observe,
-                )
+                found = await self._try(key, dead, anyway=anyway)
                 if isinstance(found, Lease):
                     return found, why
+                anyway = found is None and not await self._share.room()
+                if found is None:
+                    continue
                 if found.holder != told:
                     self._observe(StoodBy(self._role, found.holder, found.epoch))
                     told = found.holder
                 why = await self._watch(found)
                 dead = found if why == "connection gone" else None
+                if dead:
+                    self._share.lose(dead.name)
         except anyio.get_cancelled_exc_class():
+            self._share.give_up(self._lane)
             if told:
                 with anyio.move_on_after(1, shield=True), suppress(ServerError):
                     await self._store.leave()
             raise
+
+    async def _try(self, key: str, dead: Held | None, *, anyway: bool) -> Lease | Held | None:
+        """Take the lease if the lane is for us; else only look, and return None if it is free."""
+        take = self._share.claim(self._lane, anyway=anyway)
+        found = await outlast(
+            lambda: uncut(lambda: self._store.acquire(key, dead, take=take)),
+            self._role,
+            self._observe,
+        )
+        if not isinstance(found, Lease):
+            self._share.give_up(self._lane)
+        return found
 
     async def let_another(self, key: str) -> None:
         """Wait until another holds the lease at `key`, but not for long: there may be none."""

@@ -296,7 +296,7 @@ async def test_nothing_is_begun_when_trust_has_ended(
         t.held[1] = anyio.Event()
         await t.active("c1", concurrency=1)
         await t.begins(1)
-        term = t.role("c1")._term
+        term = t.role("c1").seats[0]._term
         frozen = term.lease.holder
         term.renewed(replace(term.lease, trusted_until=mono_s() - 0.001))
         t.held[1].set()

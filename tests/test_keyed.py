@@ -92,7 +92,8 @@ async def test_a_key_with_more_messages_than_may_be_in_hand_is_handled_in_order(
         await publish(queue, *(f"a{number}" for number in range(count)))
         await t.active("c1")
         await t.begins("a0")
-        while len(await owners(client)) < MOST_IN_HAND or not t.role("c1")._service._paused:
+        service = t.role("c1").seats[0]._service
+        while len(await owners(client)) < MOST_IN_HAND or not service._paused:
             await anyio.lowlevel.checkpoint()
         assert len(await owners(client)) == MOST_IN_HAND
         t.held["a0"].set()
@@ -180,7 +181,7 @@ async def test_a_last_delivery_is_made_with_no_other_beside_it(
 
 async def idle_but_for(t: Troupe, handlers: int) -> None:
     """Wait until so many handlers run, and one message wants to be alone."""
-    service = t.role("c1")._service
+    service = t.role("c1").seats[0]._service
     for _ in range(100):  # that it stays so is what counts
         while not (service._lone and service._running == handlers):
             await anyio.lowlevel.checkpoint()

@@ -1,3 +1,5 @@
+from typing import Any
+
 import anyio
 import pytest
 
@@ -8,6 +10,7 @@ from delayq.keys import GROUP
 from delayq.lease import Held, Lease, LeaseStore
 from delayq.pending import Pending
 from delayq.scripts import command
+from delayq.share import Share
 from delayq.standby import Standby
 from delayq.tape import Tape
 from tests.conftest import KEYS, Client
@@ -170,10 +173,10 @@ async def test_of_those_that_start_at_one_instant_one_is_active(
 ) -> None:
     for _ in range(50):
         await client.delete(KEY)
-        answers: list[Lease | Held] = []
+        answers: list[Any] = []
         barrier = anyio.Event()
 
-        async def start(name: str, barrier: anyio.Event, answers: list[Lease | Held]) -> None:
+        async def start(name: str, barrier: anyio.Event, answers: list[Any]) -> None:
             async with server.client() as own:
                 store = LeaseStore(Anchor(own), KEYS, name, 10)
                 await own.ping()
@@ -192,7 +195,8 @@ async def test_a_consumer_that_lost_trust_never_holds_the_same_epoch_again(serve
     tape = Tape()
     async with server.link("c1") as link:
         bell = link.bells.bell(KEYS.vacancy)
-        standby = Standby(LeaseStore(link.anchor, KEYS, "c1", 0.3), bell, "c1", tape)
+        store = LeaseStore(link.anchor, KEYS, "c1", 0.3)
+        standby = Standby(store, bell, "c1", tape, share=Share("c1", 1))
         first, _ = await standby.wait(KEY)
         second, why = await standby.wait(KEY)
     assert tape.of(StoodBy)[0].epoch == first.epoch

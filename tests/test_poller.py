@@ -19,7 +19,7 @@ from delayq.events import (
     TookOver,
     Unreachable,
 )
-from delayq.poller import SAFETY_S
+from delayq.promoter import SAFETY_S
 from delayq.tape import Tape
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.roles import troupe

@@ -383,9 +383,10 @@ async def test_whoever_is_about_to_do_something_is_waited_for() -> None:
         for name in ("q:poller.p1", "q:ticker.p1"):
             role = roles[name]
             assert isinstance(role, Poller | Ticker)
-            role.idle = False
+            waiting = role._promoters[0] if isinstance(role, Poller) else role
+            waiting.idle = False
             assert quiet._stir(stage.clock) == f"{name} is busy"
-            role.idle = True
+            waiting.idle = True
         assert quiet._stir(stage.clock) == ""
         stage.clock._move(stage.clock.now_ms() + 3_600_000)
         assert quiet._stir(stage.clock) == "somebody has not woken yet"

@@ -1,5 +1,5 @@
--- Takes a lease that is free, or one that still names the epoch and the connection given as dead. Repeated by the
--- same incarnation it answers the same.
+-- Takes a lease that is free, or one that still names the epoch and the connection given as dead; or only looks.
+-- Repeated by the same incarnation it answers the same.
 --
 -- KEYS[1] lease HASH   the lease: holder, epoch, nonce, connection, since
 -- KEYS[2] epoch STRING the last epoch given out
@@ -10,8 +10,10 @@
 -- ARGV[4] ttl        integer ms
 -- ARGV[5] dead_epoch string  epoch to take over, or '' for none
 -- ARGV[6] dead_connection string its connection, seen to be gone
--- ARGV[7] now        integer ms, or '' for the server's time
--- Returns 1, epoch where taken; else 0, holder, epoch, connection, ms until it ends
+-- ARGV[7] take       integer 1; 0 to look only
+-- ARGV[8] now        integer ms, or '' for the server's time
+-- Returns 1, epoch where taken; 0 where it could be, and was only looked at; else 0, holder, epoch, connection, ms
+--   until it ends
 -- Cost: O(1)
 
 local lease, last, standby = KEYS[1], KEYS[2], KEYS[3]
@@ -20,7 +22,7 @@ local dead_epoch, dead_connection = ARGV[5], ARGV[6]
 local refusal = wrong_type(lease, 'hash', last, 'string', standby, 'zset')
 if refusal then return refusal end
 
-local now = now_ms(ARGV[7])
+local now = now_ms(ARGV[8])
 local held = redis.call('HMGET', lease, 'holder', 'epoch', 'nonce', 'connection')
 if whole(held[2]) then -- else foreign hands made it: it is nobody's
   if held[3] == nonce then
@@ -34,6 +36,8 @@ if whole(held[2]) then -- else foreign hands made it: it is nobody's
     return {0, held[1] or '', held[2], held[4] or '0', redis.call('PTTL', lease)}
   end
 end
+
+if ARGV[7] == '0' then return {0} end
 
 -- The harmless first write: a takeover must go on at maxmemory.
 redis.call('DEL', lease)

@@ -7,12 +7,14 @@ from typing import Any
 import anyio
 
 from delayq import scripts
-from delayq.app import App, AppQueue
+from delayq.app import App
 from delayq.clock import mono_s
 from delayq.consumer import Consumer
 from delayq.errors import GroupMissing
 from delayq.keys import GROUP
 from delayq.poller import Poller
+from delayq.queue import Queue
+from delayq.seat import Seat
 from delayq.supervisor import Role
 from delayq.tape import Tape
 from delayq.testing.moved import MovedClock
@@ -32,9 +34,9 @@ class NotQuiet(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """One queue, as the server saw it at one moment."""
+    """One lane of a queue, as the server saw it at one moment."""
 
-    queue: AppQueue
+    lane: Queue
     due_ms: int | None
     unread: bool
     owners: frozenset[str]
@@ -88,42 +90,41 @@ class Quiet:
             for name, role in roles.items():
                 if isinstance(role, Consumer | Poller | Ticker) and not role.idle:
                     return f"{name} is busy"
-        for queue in self._served:
-            consumers = self._consumers(queue)
-            active = [consumer for consumer in consumers if consumer.holder]
-            if len(active) < (1 if queue.ordered else len(consumers)):
-                return f"{queue.name} has too few active consumers"
+        for lane in self._served:
+            active = [seat for seat in self._seats(lane) if seat.holder]
+            if len(active) < (1 if lane.ordered else len(self._processes)):
+                return f"{lane.name} has too few active consumers"
         return ""
 
     def _left(self, seen: list[_Seen], clock: MovedClock) -> str:
         """Tell what is left to be done; '' if nothing is."""
         now_ms = clock.now_ms()
         for s in seen:
-            name, consumers = s.queue.name, self._consumers(s.queue)
+            name, seats = s.lane.name, self._seats(s.lane)
             if s.due_ms is not None and s.due_ms <= now_ms:
                 return f"{name}: something is due"
-            if s.unread and any(consumer.listening for consumer in consumers):
+            if s.unread and any(seat.listening for seat in seats):
                 return f"{name}: something is ready"
-            holders = {consumer.holder for consumer in consumers} if s.queue.ordered else set()
+            holders = {seat.holder for seat in seats} if s.lane.ordered else set()
             if s.owners - holders:
                 return f"{name}: something is pending for {', '.join(sorted(s.owners - holders))}"
         return ""
 
     async def _look(self) -> list[_Seen]:
-        """Look at all queues at one moment."""
-        queues = self._served
+        """Look at all lanes at one moment."""
+        lanes = self._served
         async with self._client.pipeline(transaction=True) as asked:
-            for queue in queues:
-                stream = queue.keys.stream
-                asked.zrange(queue.keys.schedule, 0, 0, withscores=True)
+            for lane in lanes:
+                stream = lane.keys.stream
+                asked.zrange(lane.keys.schedule, 0, 0, withscores=True)
                 asked.xinfo_stream(stream)
                 asked.xinfo_groups(stream)
                 asked.xpending(stream, GROUP)
             rows = iter(await asked.execute(raise_on_error=False))
         answers = zip(rows, rows, rows, rows, strict=True)
-        return [await self._seen(*pair) for pair in zip(queues, answers, strict=True)]
+        return [await self._seen(*pair) for pair in zip(lanes, answers, strict=True)]
 
-    async def _seen(self, queue: AppQueue, answers: Sequence[Any]) -> _Seen:
+    async def _seen(self, lane: Queue, answers: Sequence[Any]) -> _Seen:
         # Where the stream or its group was taken away, the answer is an error: nothing is there.
         first, stream, groups, pending = ([] if isinstance(a, Exception) else a for a in answers)
         due_ms = int(first[0][1]) if first else None
@@ -131,17 +132,21 @@ class Quiet:
         read = next((g["last-delivered-id"] for g in groups if g["name"] == GROUP), "0-0")
         unread = bool(stream) and stream["last-generated-id"] != read
         if unread:  # but what foreign hands deleted is not there to be read
-            unread = bool(await self._client.xrange(queue.keys.stream, "(" + read, "+", 1))
-        return _Seen(queue, due_ms, unread, owners)
+            unread = bool(await self._client.xrange(lane.keys.stream, "(" + read, "+", 1))
+        return _Seen(lane, due_ms, unread, owners)
 
     @property
-    def _served(self) -> list[AppQueue]:
+    def _served(self) -> list[Queue]:
+        """Every lane of the queues that are served."""
         every = self._app.queues.values()
-        return [queue for queue in every if queue.handled and self._processes]
+        served = [queue for queue in every if queue.handled and self._processes]
+        return [lane for queue in served for lane in queue.every_lane]
 
-    def _consumers(self, queue: AppQueue) -> list[Consumer]:
-        found = (roles[f"{queue.name}.{process}"] for process, roles in self._processes.items())
-        return [role for role in found if isinstance(role, Consumer)]
+    def _seats(self, lane: Queue) -> list[Seat]:
+        """Return the seats at a lane. A process that has only begun has none."""
+        found = (roles[f"{lane.name}.{process}"] for process, roles in self._processes.items())
+        seats = [seat for role in found if isinstance(role, Consumer) for seat in role.seats]
+        return [seat for seat in seats if seat.lane == lane.keys.lane]
 
     async def _pending(self, stream: str) -> list[Any]:
         words = ("XPENDING", stream, GROUP, "-", "+", SHOWN)
@@ -154,13 +159,13 @@ class Quiet:
     async def _in_hand(self) -> str:
         """Say which messages are pending: those are what the handlers have."""
         told = []
-        for queue in self._served:
-            stream = queue.keys.stream
+        for lane in self._served:
+            stream = lane.keys.stream
             ids = []
             for row in await self._pending(stream):
                 entry = row["message_id"]
                 found = await self._client.xrange(stream, entry, entry)
                 ids += [fields.get("id", entry) for _, fields in found]
             if ids:
-                told.append(f"{queue.name}: {', '.join(ids)}")
+                told.append(f"{lane.name}: {', '.join(ids)}")
         return f"in hand of {'; of '.join(told)}" if told else "nothing is in hand"

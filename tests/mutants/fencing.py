@@ -133,7 +133,7 @@ FENCING = [
     mutant(
         "handover to itself",
         "test_directed.py::test_whoever_passes_on_lets_others_go_first",
-        ("consumer.py", "if self._passing_on:", "if False:"),
+        ("seat.py", "if self._letting_another:", "if False:"),
     ),
     mutant(
         "handover kept in spite of a newer epoch",

@@ -122,7 +122,7 @@ SERVING = [
     mutant(
         "takeover stops at the first part",
         "test_directed.py::test_a_takeover_takes_every_part_of_a_long_pending_list",
-        ("consumer.py", "            start = part.next_start\n", "            start = None\n"),
+        ("seat.py", "            start = part.next_start\n", "            start = None\n"),
     ),
     mutant(
         "DELCONSUMER with something pending at a release",
@@ -185,18 +185,18 @@ SERVING = [
     mutant(
         "safety poll removed",
         "test_poller.py::test_a_lost_bell_delays_by_the_safety_poll_at_most",
-        ("poller.py", "await bell.wait(SAFETY_S)", "await bell.wait(3600)"),
+        ("promoter.py", "await bell.wait(SAFETY_S)", "await bell.wait(3600)"),
     ),
     mutant(
         "the poller does not hear the bell",
         "test_changes.py::test_a_sleeping_poller_is_woken_by_a_nearer_time",
-        ("poller.py", "bells.bell(self._queue.keys.bell)", "bells.bell(self._queue.keys.dead)"),
+        ("poller.py", "bells.bell(lane.keys.bell)", "bells.bell(lane.keys.dead)"),
     ),
     mutant(
         "a hook that fails stops the others",
         "test_poller.py::test_a_turn_corrects_and_what_fails_goes_on_as_it_was",
         (
-            "poller.py",
+            "promoter.py",
             "        except Exception as error:",
             "        except ZeroDivisionError as error:",
         ),

@@ -1,0 +1,82 @@
+"""The promoter: moves what is due in one lane to its stream."""
+
+import math
+
+import anyio
+
+from delayq.bell import Bell
+from delayq.connection import outlast
+from delayq.events import Corrected, CorrectionFailed, Observer, Promoted
+from delayq.queue import OnDue, Queue
+from delayq.schedule import Schedule, Scheduled
+
+SAFETY_S = 1.0
+"""The longest time without a look at the schedule."""
+HOOK_TIMEOUT_S = 10.0
+"""How long `on_due` may take for one message."""
+
+
+class Promoter:
+    """Promotes one lane's messages as they become due, for a poller called `name`."""
+
+    def __init__(self, queue: Queue, name: str, observe: Observer) -> None:
+        self.name = name
+        self.idle = False
+        """Whether it waits for the next due time."""
+        self._queue = queue
+        self._observe = observe
+
+    async def run(self, bell: Bell) -> None:
+        """Promote for ever.
+
+        :param bell: rung when a new earliest due time appears
+        :raises ServerError: if the server refuses; while it is merely away, this waits for it
+        """
+        while True:
+            wait_s = await outlast(self.turn, self.name, self._observe)
+            if wait_s > 0:
+                with self._queue.clock.limit(wait_s):
+                    self.idle = True
+                    await bell.wait(SAFETY_S)
+                self.idle = False
+
+    async def turn(self, now_ms: int | None = None) -> float:
+        """Move one batch of what is due.
+
+        :param now_ms: instead of the clock's time
+        :return: seconds until the next message is due: 0 if more are, infinity if none is scheduled
+        """
+        on_due = self._queue.on_due
+        if on_due is None:
+            moved, wait_s = await Schedule(self._queue).promote(now_ms)
+            if moved:
+                self._observe(Promoted(self.name, moved))
+        else:
+            seen, wait_s = await Schedule(self._queue).due(now_ms)
+            if seen:
+                await self._correct(on_due, seen)
+        return math.inf if wait_s is None else wait_s
+
+    async def _correct(self, on_due: OnDue, seen: list[Scheduled]) -> None:
+        corrected = list(seen)
+
+        async def correct(at: int) -> None:
+            corrected[at] = await self._corrected(on_due, seen[at])
+
+        async with anyio.create_task_group() as hooks:
+            for at in range(len(seen)):
+                hooks.start_soon(correct, at)
+        moved = await Schedule(self._queue).promote_as(corrected)
+        ids = [s.message.id for s, was_moved in zip(seen, moved, strict=True) if was_moved]
+        if ids:
+            self._observe(Corrected(self.name, tuple(ids)))
+
+    async def _corrected(self, on_due: OnDue, seen: Scheduled) -> Scheduled:
+        """Call the hook. Where it fails the message goes on as it was: its handler decides."""
+        try:
+            with anyio.fail_after(HOOK_TIMEOUT_S):
+                return seen.corrected(self._queue.codec.encode(await on_due(seen.message)))
+        except Exception as error:  # noqa: BLE001 - one bad message must not stop the others
+            said = f"{type(error).__name__}: {error}"
+            self._observe(CorrectionFailed(self.name, seen.message.id, said))
+            return seen
