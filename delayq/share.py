@@ -61,8 +61,10 @@ class Share:
         self._me = me
         self._lanes = lanes
         self._seen = {me: 0}
+        self._lost: set[str] = set()
+        """Members found dead since we last looked."""
         self._dead: dict[str, int] = {}
-        """Members found dead, and when each was last seen before."""
+        """Members found dead before, and when each showed itself last."""
         self._places: set[int] = set()
         """Lanes that it holds, or tries to take."""
         self._changed = anyio.Event()
@@ -71,18 +73,21 @@ class Share:
     @property
     def quota(self) -> int:
         """How many lanes are for this consumer."""
-        alive = {name for name, at in self._seen.items() if at > self._dead.get(name, -1)}
-        return quota(alive | {self._me}, self._me, self._lanes)
+        shown = {name for name, at in self._seen.items() if at > self._dead.get(name, -1)}
+        return quota((shown - self._lost) | {self._me}, self._me, self._lanes)
 
     def see(self, seen: dict[str, int]) -> None:
         """Hear who takes part, and when each was last seen."""
         self._seen = seen
+        # What a dead member showed last we may see only now.
+        self._dead |= {name: seen.get(name, 0) for name in self._lost}
         self._dead = {name: at for name, at in self._dead.items() if name in seen}
+        self._lost.clear()
         self._tell()
 
     def lose(self, name: str) -> None:
-        """Hear that a member died: its lanes are shared at once, until it is seen again."""
-        self._dead[name] = self._seen.get(name, 0)
+        """Hear that a member died: its lanes are shared at once, until it shows itself anew."""
+        self._lost.add(name)
         self._tell()
 
     def claim(self, lane: int, *, anyway: bool = False) -> bool:

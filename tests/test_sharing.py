@@ -70,9 +70,11 @@ async def test_a_place_beyond_the_quota_is_for_a_lane_that_stays_free() -> None:
     assert not share.claim(3)
     share.lose("a")
     assert share.claim(3)
-    share.see({"a": 7, "b": 8})
-    assert share.quota == 4, "what was seen of it is from before its death"
-    share.see({"a": 9, "b": 8})
+    share.see({"a": 8, "b": 8})
+    assert share.quota == 4, "that is from before its death"
+    share.see({"a": 8, "b": 9})
+    assert share.quota == 4
+    share.see({"a": 9, "b": 9})
     assert share.quota == 2
 
 
