@@ -57,17 +57,17 @@ class Lookout:
         self._asked |= dict.fromkeys(asked, mono_s())
         async with self._one:
             if not asked <= self._seen or mono_s() >= self._seen_at + LOOK_S:
-                await self._look()
+                await self._look(asked)
         return asked & self._gone if mono_s() >= self._patient_until else set()
 
     def mistrust(self) -> None:
         """Hear of an outage."""
         self._patient_until = mono_s() + PATIENCE_S
 
-    async def _look(self) -> None:
+    async def _look(self, asked: set[str]) -> None:
         now_s = mono_s()
         self._asked = {each: at for each, at in self._asked.items() if at > now_s - _FORGET_S}
-        seen = set(self._asked)
+        seen = asked.union(self._asked)
         try:
             self._gone = seen.difference(await self._listed(list(seen)))
         except ServerRefused:

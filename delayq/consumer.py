@@ -4,6 +4,8 @@ Whether it is the one active consumer of an ordered lane, or one of many that co
 queue's `ordering`. What it does in one lane is its `Seat` there.
 """
 
+from functools import partial
+
 import anyio
 
 from delayq.clock import mono_s
@@ -171,7 +173,9 @@ class Consumer:
         self._stop_seats()
 
     async def _look(self, members: Members) -> None:
-        self._share.see(await outlast(members.attend, self.name, self._observe))
+        told = tuple(self._share.dead)
+        call = partial(members.attend, told)
+        self._share.see(await outlast(call, self.name, self._observe), told)
 
     def _pass_on(self, before: int) -> int:
         """Pass on lanes that are above the quota now, and were at the last look.

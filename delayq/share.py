@@ -38,13 +38,14 @@ class Members:
         self._key = keys.members
         self._me = me
 
-    async def attend(self) -> dict[str, int]:
-        """Show that we take part; return who does, and when each was last seen, ms.
+    async def attend(self, dead: Collection[str] = ()) -> set[str]:
+        """Show that we take part; return who does.
 
+        :param dead: members that were found dead. One that lives shows itself again
         :raises ServerError: if the server did not answer, or refused
         """
-        found = await scripts.run(self._client, "attend", [self._key], [self._me, SEEN_MS, ""])
-        return {name: int(at) for name, at in zip(found[::2], found[1::2], strict=True)}
+        args = [self._me, SEEN_MS, "", *dead]
+        return set(await scripts.run(self._client, "attend", [self._key], args))
 
     async def leave(self) -> None:
         """Take part no more.
@@ -60,11 +61,9 @@ class Share:
     def __init__(self, me: str, lanes: int) -> None:
         self._me = me
         self._lanes = lanes
-        self._seen = {me: 0}
-        self._lost: set[str] = set()
-        """Members found dead since we last looked."""
-        self._dead: dict[str, int] = {}
-        """Members found dead before, and when each showed itself last."""
+        self.dead: set[str] = set()
+        """Members found dead, of which the others do not know yet."""
+        self._members = {me}
         self._places: set[int] = set()
         """Lanes that it holds, or tries to take."""
         self._changed = anyio.Event()
@@ -73,22 +72,23 @@ class Share:
     @property
     def quota(self) -> int:
         """How many lanes are for this consumer."""
-        shown = {name for name, at in self._seen.items() if at > self._dead.get(name, -1)}
-        return quota((shown - self._lost) | {self._me}, self._me, self._lanes)
+        return quota((self._members - self.dead) | {self._me}, self._me, self._lanes)
 
-    def see(self, seen: dict[str, int]) -> None:
-        """Hear who takes part, and when each was last seen."""
-        self._seen = seen
-        # What a dead member showed last we may see only now.
-        self._dead |= {name: seen.get(name, 0) for name in self._lost}
-        self._dead = {name: at for name, at in self._dead.items() if name in seen}
-        self._lost.clear()
+    def see(self, members: set[str], told: Collection[str] = ()) -> None:
+        """Hear who takes part.
+
+        :param told: the dead that the others know of now
+        """
+        self._members = members
+        self.dead.difference_update(told)
         self._tell()
 
     def lose(self, name: str) -> None:
-        """Hear that a member died: its lanes are shared at once, until it shows itself anew."""
-        self._lost.add(name)
-        self._tell()
+        """Hear that a member died: its lanes are shared at once."""
+        if name in self._members:
+            self.dead.add(name)
+            self._doubt.set()
+            self._tell()
 
     def claim(self, lane: int, *, anyway: bool = False) -> bool:
         """Take a place for a lane, if there is one.

@@ -1,9 +1,10 @@
 """The sign of life, asked for by many."""
 
 import anyio
+import pytest
 
 from delayq import Server
-from delayq.anchor import Anchor
+from delayq.anchor import Anchor, Lookout
 from tests.conftest import Client
 
 
@@ -36,3 +37,17 @@ async def test_an_identity_is_asked_for_once(server: Server, client: Client) -> 
         assert not await link.anchor.gone([first, "0"])
     stats = await client.info("commandstats")
     assert not [name for name in stats if name.startswith("cmdstat_client|id")]
+
+
+async def test_whoever_waited_long_for_its_turn_to_ask_is_still_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("delayq.anchor._FORGET_S", -1)
+    lists: list[list[str]] = []
+
+    async def listed(ids: list[str]) -> list[str]:
+        lists.append(ids)
+        return ids
+
+    assert await Lookout(listed).gone({"7"}) == set()
+    assert lists == [["7"]]

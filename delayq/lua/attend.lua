@@ -4,8 +4,9 @@
 -- ARGV[1] name string  who shows itself
 -- ARGV[2] seen integer ms after which whoever did not is gone
 -- ARGV[3] now  integer ms, or '' for the server's time
--- Returns name, ms when last seen, of each
--- Cost: O(members)
+-- ARGV[4…] dead string name of one that was found dead; if it lives it shows itself again
+-- Returns the name of each
+-- Cost: O(log members) for each of the dead, and O(members)
 
 local members = KEYS[1]
 local refusal = wrong_type(members, 'zset')
@@ -13,6 +14,7 @@ if refusal then return refusal end
 local now, seen = now_ms(ARGV[3]), tonumber(ARGV[2])
 -- The harmless first write, too: lanes must be shared at maxmemory.
 redis.call('ZREMRANGEBYSCORE', members, '-inf', int(now - seen))
+for i = 4, #ARGV do redis.call('ZREM', members, ARGV[i]) end
 redis.call('ZADD', members, int(now), ARGV[1])
 redis.call('PEXPIRE', members, 2 * seen)
-return redis.call('ZRANGE', members, 0, -1, 'WITHSCORES')
+return redis.call('ZRANGE', members, 0, -1)
