@@ -125,6 +125,19 @@ async def test_idle_queues_are_counted_with_what_they_cost(
     assert await client.keys() == []
 
 
+async def test_lanes_are_drained_by_one_process_and_by_several(
+    measure: Measure, client: Client
+) -> None:
+    found = measure("lanes")
+    for what in ("does nothing", "waits 5 ms"):
+        assert found[f"{what}, 1 lane"]["ratio"] == 1
+        assert found[f"{what}, 16 lanes"]["per_s"] > 0
+    for name in ("1 process", "2 processes", "4 processes"):
+        assert found[name]["per_s"] > 0
+        assert found[name]["server_us"] > 0
+    assert await client.keys() == []
+
+
 async def test_what_is_scheduled_is_weighed_and_drained_in_order(
     measure: Measure, client: Client
 ) -> None:

@@ -29,14 +29,17 @@ async def nothing(_body: Any, _context: Context | None = None) -> None:
 async def drain(
     stage: Stage, queue: Queue, count: int, handler: Handler, concurrency: int = BATCH
 ) -> Cost:
-    """Handle `count` messages that are ready, and measure from the lease to the last ack."""
+    """Handle `count` messages that are ready, and measure from the first lease to the last ack."""
     acked, done, meter = 0, anyio.Event(), await Meter.ready(stage.client)
+    began = False
 
     def observe(event: Event) -> None:
-        nonlocal acked
+        nonlocal acked, began
         match event:
             case TookOver():
-                meter.start()
+                if not began:
+                    meter.start()
+                began = True
             case Acked(ids=ids):
                 acked += len(ids)
                 if acked >= count:

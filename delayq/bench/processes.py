@@ -78,6 +78,7 @@ class Nursery:
             "namespace": queue.keys.namespace,
             "queue": queue.name,
             "ordering": queue.ordering,
+            "lanes": queue.lanes,
         }
         line = json.dumps({"role": role, "name": child.name, **where, **order})
         await self._orders.send(line.encode() + b"\n")

@@ -17,7 +17,7 @@ from delayq.clock import Clock, mono_s, real_ms
 from delayq.connection import Server
 from delayq.consumer import Consumer
 from delayq.distribution import quantile
-from delayq.events import Acked, Event, StoodBy, TookOver
+from delayq.events import Acked, Event, Released, StoodBy, TookOver
 from delayq.handling import Context
 from delayq.keys import LaneKeys
 from delayq.poller import Poller
@@ -141,10 +141,40 @@ async def drain_all(order: Order, tell: Tell) -> None:
     )
 
 
+async def drain_part(order: Order, tell: Tell) -> None:
+    """Handle what is in the lanes that are for this process until SIGTERM; tell what is acked.
+
+    Tells, too, of how many lanes it became active in, or stopped to be.
+    """
+    held = 0
+
+    def observe(event: Event) -> None:
+        nonlocal held
+        match event:
+            case Acked(ids=ids):
+                tell({"acked": len(ids)})
+            case TookOver() | Released():
+                held += 1 if isinstance(event, TookOver) else -1
+                tell({f"holds {held}": True})
+
+    async def handle(_body: Any, _context: Context) -> None:
+        """Do nothing."""
+
+    server = Server(order["url"])
+    async with server.client("bench") as client, Supervisor(grace_s=5) as supervisor:
+        queue, name, batch = _queue(order, client), order["consumer"], order["batch"]
+        supervisor.spawn(
+            "consumer",
+            lambda: Consumer(server, queue, handle, name=name, batch=batch, observe=observe),
+        )
+        await signalled()
+
+
 ROLES: dict[str, Callable[[Order, Tell], Awaitable[None]]] = {
     "consume": consume,
     "load": load,
     "drain_all": drain_all,
+    "drain_part": drain_part,
 }
 
 
@@ -156,4 +186,4 @@ def peak_mb() -> float:
 
 def _queue(order: Order, client: Redis) -> Queue:
     keys = LaneKeys(order["namespace"], order["queue"])
-    return Queue(lambda: client, keys, order["ordering"])
+    return Queue(lambda: client, keys, order["ordering"], lanes=order["lanes"])

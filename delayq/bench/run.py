@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from delayq.bench import burst, drain, failover, idle, lateness, publish, scale, waiting
+from delayq.bench import burst, drain, failover, idle, lanes, lateness, publish, scale, waiting
 from delayq.bench.progress import progress
 from delayq.bench.report import Report, Section
 from delayq.bench.settings import BenchSettings
@@ -21,6 +21,7 @@ MEASUREMENTS: dict[str, Callable[[Stage], Awaitable[Section]]] = {
     "failover": failover.measure,
     "idle": idle.measure,
     "scale": scale.measure,
+    "lanes": lanes.measure,
 }
 
 

@@ -1,6 +1,6 @@
 """The settings of the benchmark: what is measured, and the sizes."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, field_validator
 from pydantic_settings import CliPositionalArg, SettingsConfigDict
@@ -8,7 +8,7 @@ from pydantic_settings import CliPositionalArg, SettingsConfigDict
 from delayq.settings import Settings, checked, checked_url
 
 Measurement = Literal[
-    "publish", "drain", "waiting", "lateness", "burst", "failover", "idle", "scale", "all"
+    "publish", "drain", "waiting", "lateness", "burst", "failover", "idle", "scale", "lanes", "all"
 ]
 
 
@@ -21,7 +21,7 @@ class BenchSettings(Settings):
 
     measurement: CliPositionalArg[Measurement] = Field(
         "all",
-        description="publish, drain, waiting, lateness, burst, failover, idle, scale; or all",
+        description=", ".join(get_args(Measurement)[:-1]) + "; or all",
     )
     redis_url: str | None = Field(
         None, description="Server, as redis://, rediss:// or unix://; none: an embedded one"
@@ -35,7 +35,10 @@ class BenchSettings(Settings):
         5, ge=1, le=100, description="How often each is measured, in turns; the median counts"
     )
     size: int = Field(
-        20_000, ge=10, le=1_000_000, description="publish, drain, waiting: messages in a round"
+        20_000,
+        ge=10,
+        le=1_000_000,
+        description="publish, drain, waiting, lanes: messages in a round",
     )
     load_seconds: float = Field(
         10, ge=0.1, le=600, description="lateness, idle: how long each load lasts, s"
