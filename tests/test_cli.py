@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from delayq import Server
+from delayq import LaneKeys, Queue, Server
 from delayq.arguments import positional
 from delayq.cli import COMMANDS
 from tests.conftest import Client
@@ -134,6 +134,19 @@ def test_a_mistyped_variable_is_named() -> None:
     said = run("run-demo", "delay", DELAYQ_MESAGES="3")
     assert said.returncode == 2
     assert "DELAYQ_MESAGES: no such setting; did you mean DELAYQ_MESSAGES?" in said.stderr
+
+
+async def test_an_app_that_declares_another_number_of_lanes_is_refused(
+    tmp_path: Path, server: Server, client: Client
+) -> None:
+    app = "from delayq import App\napp = App()\napp.queue('q', lanes=4).handler()(print)\n"
+    (tmp_path / "shop.py").write_text(app)
+    await Queue(lambda: client, LaneKeys("delayq", "q"), lanes=2).register()
+    said = run("run", "shop:app", cwd=str(tmp_path), DELAYQ_REDIS_URL=server.url)
+    assert said.returncode == 2
+    assert "queue q: it has 2 lanes, and 4 are declared here" in said.stderr
+    assert "Traceback" not in said.stderr
+    assert await client.keys() == ["delayq:lanes"]
 
 
 def test_a_wrong_variable_of_an_app_is_named(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from delayq import App, Context, NotOpen, Reject, Retry, RetryLater, testing
 from delayq.bells import Bells
 from delayq.events import DeadLettered, Ended, Event, Halted, Inherited, TookOver
 from delayq.poller import Poller
+from delayq.queue import Ordering
 from delayq.recurring import Missed
 from delayq.ticker import Ticker
 
@@ -270,6 +271,21 @@ async def test_the_app_is_as_it_was_afterwards_and_begins_anew() -> None:
     assert heard
     with pytest.raises(NotOpen):
         await queue.publish(1)
+
+
+@pytest.mark.parametrize("ordering", ["none", "strict", "key"])
+async def test_lanes_are_waited_for_all_of_them(ordering: Ordering) -> None:
+    app, handled = App(), set[int]()
+    queue = app.queue("q", int, ordering=ordering, lanes=5)
+    queue.handler()(lambda body, _context: handled.add(body))
+    async with testing.running(app, processes=2) as stage:
+        for n in range(40):
+            await queue.publish(n, key=f"k{n}", delay=60 if n % 2 else 0)
+        await stage.settle()
+        assert handled == set(range(0, 40, 2))
+        await stage.kill("p1")
+        await stage.clock.advance(seconds=60)
+        assert handled == set(range(40))
 
 
 async def test_what_handlers_publish_is_followed_up() -> None:
