@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from delayq import InvalidMessage, Queue, Retry
+from delayq import schedule as schedule_module
 from delayq.keys import GROUP
 from delayq.lease import Lease
 from delayq.message import Delivery, Message
@@ -149,6 +150,19 @@ async def test_nothing_is_promoted_early_and_the_wait_is_told(
     assert await schedule.promote(now_ms=due_ms - 1) == (0, 0.001)
     assert await schedule.promote(now_ms=due_ms - 250) == (0, 0.25)
     assert await schedule.promote(now_ms=due_ms) == (1, None)
+
+
+async def test_by_the_servers_clock_the_next_is_looked_for_a_little_early(
+    queue: Queue, schedule: Schedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await queue.publish(1, delay=60)
+    monkeypatch.setattr(schedule_module, "EARLY_S", 40)
+    moved, wait_s = await schedule.promote()
+    assert moved == 0
+    assert wait_s is not None
+    assert 15 < wait_s < 20
+    monkeypatch.setattr(schedule_module, "EARLY_S", 80)
+    assert await schedule.promote() == (0, 0.0), "at once, and nothing is moved before its time"
 
 
 async def test_a_promotion_is_bounded(queue: Queue, schedule: Schedule) -> None:
