@@ -23,6 +23,7 @@ Level = Literal["ok", "warning", "problem"]
 LATE_MS = 5_000
 """Something due for longer and still scheduled: no poller is running; or ready: no consumer is."""
 CLOCKS_APART_MS = 1_000
+_NEARLY_FULL = 0.8
 _SURVEYED = 100
 """Pending messages that are looked at."""
 
@@ -71,8 +72,8 @@ async def examine_server(client: Redis, namespace: str) -> Findings:
     except ServerRefused:
         about = None  # the permissions tell of it
     if about is not None:
-        for finding in (_version(about), _eviction(about), _persistence(about), _role(about)):
-            yield finding
+        for look in (_version, _eviction, _memory, _persistence, _role):
+            yield look(about)
     with suppress(ServerRefused):
         yield _clock(await clock_offset_ms(client))
     async for finding in _permissions(client, LaneKeys(namespace, "doctor").stream):
@@ -94,6 +95,18 @@ def _eviction(about: Mapping[str, Any]) -> Finding:
         return Finding("ok", "server", "nothing is evicted: maxmemory-policy is noeviction")
     said = f"maxmemory-policy is {policy}: at maxmemory messages are lost"
     return Finding("problem", "server", said, "CONFIG SET maxmemory-policy noeviction")
+
+
+def _memory(about: Mapping[str, Any]) -> Finding:
+    limit, used = int(about.get("maxmemory", 0)), int(about.get("used_memory", 0))
+    if not limit:
+        return Finding("ok", "server", f"{used / 1e6:.0f} MB are used; there is no maxmemory")
+    said = f"{used / limit:.0%} of maxmemory are used"
+    if used < limit * _NEARLY_FULL:
+        return Finding("ok", "server", said)
+    level: Level = "warning" if used < limit else "problem"
+    said += "; at 100% publishing is refused, and what is there is still handled"
+    return Finding(level, "server", said, "consume, purge, or CONFIG SET maxmemory")
 
 
 def _persistence(about: Mapping[str, Any]) -> Finding:

@@ -1,15 +1,24 @@
 """What stands in config/ and in the README, held against the code."""
 
 import re
+import shlex
 import shutil
 import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
-from delayq.arguments import positional
-from delayq.cli import COMMANDS
-from delayq.settings import AppSettings, DelaySettings, Settings
+from delayq import settings
+from delayq.app import App
+from delayq.arguments import positional, read
+from delayq.cli import COMMANDS, _command
+from delayq.commands.run import load
+from delayq.settings import AppSettings, DelaySettings, RunSettings, Settings
+from delayq.supervisor import LAST_RESORT_S
 from tests.servers import RealServer
 
 ROOT = Path(__file__).parent.parent
@@ -82,3 +91,77 @@ def test_the_compose_file_is_valid() -> None:
         [*compose, "config", "--quiet"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert said.returncode == 0, said.stderr
+
+
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+UNIT = (ROOT / "config" / "delayq@.service").read_text()
+LONGEST_STOP_S = settings.load(AppSettings).grace_ms / 1000 + LAST_RESORT_S
+
+
+def understood(
+    line: str, variables: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Settings:
+    """Read a command line as delayq itself would."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    command, flags = _command(shlex.split(line))
+    assert command
+    return read(command.settings, flags, MODELS)
+
+
+def unit(name: str) -> list[str]:
+    return re.findall(rf"^{name}=(.*)$", UNIT, re.M)
+
+
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_delayq_understands_the_services_of_the_compose_file(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = COMPOSE["services"][name]
+    told = service.get("environment", {})
+    assert told.keys() <= DEFAULTS.keys()
+    url = re.sub(r"\$\{\w+:-(.*)\}", r"\1", told.get("DELAYQ_REDIS_URL", ""))
+    lines = re.findall(r"python -m delayq ([^;&]*)", shlex.split(str(service["command"]))[-1])
+    said = [understood(line, told | {"DELAYQ_REDIS_URL": url}, monkeypatch) for line in lines]
+    assert bool(said) == ("DELAYQ_REDIS_URL" in told)
+    assert all(int(service["stop_grace_period"].strip("s")) > LONGEST_STOP_S for _ in said)
+
+
+def test_the_app_of_the_compose_file_and_of_the_unit_can_be_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT / "config")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    words = {*unit("ExecStart"), *(COMPOSE["services"][f"app-{n}"]["command"] for n in (1, 2, 3))}
+    targets = {re.search(r"delayq run (\S+?)\"?$", line)[1] for line in words}  # type: ignore[index]
+    assert targets == {"shop:app"}
+    app = load("shop:app")
+    assert isinstance(app, App)
+    assert app.roles("app-1")
+
+
+def test_delayq_understands_the_unit_and_ends_before_systemd_ends_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = dict(line.split("=", 1) for line in unit("Environment"))
+    assert told.keys() <= DEFAULTS.keys()
+    known = {name: value.replace("%l-%i", "host-1") for name, value in told.items()}
+    (line,) = unit("ExecStart")
+    assert isinstance(understood(line.split("-m delayq ")[1], known, monkeypatch), RunSettings)
+    assert (unit("KillSignal"), unit("RestartPreventExitStatus")) == (["SIGTERM"], ["2"])
+    assert int(unit("TimeoutStopSec")[0]) > LONGEST_STOP_S
+
+
+def test_systemd_understands_the_unit(tmp_path: Path) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("needs systemd-analyze")
+    path = tmp_path / "delayq@1.service"
+    path.write_text(UNIT.replace("/srv/shop/.venv/bin/python", sys.executable))
+    said = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    ours = [line for line in said.stderr.splitlines() if "delayq@" in line]
+    assert (said.returncode, ours) == (0, [])

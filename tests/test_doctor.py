@@ -206,3 +206,13 @@ async def test_the_command_exits_with_1_where_there_is_a_problem(
     await client.hset("test:lanes", "no name", 1)
     assert "no name" in run("doctor", **at).stdout
     assert LaneKeys("test", "orders") == KEYS
+
+
+@pytest.mark.parametrize(("share", "level"), [(3.0, "ok"), (1.1, "warning"), (0.5, "problem")])
+async def test_memory_that_is_nearly_full_is_told_before_it_is_full(
+    client: Client, share: float, level: str
+) -> None:
+    used = (await client.info("memory"))["used_memory"]
+    await client.config_set("maxmemory", round(used * share))
+    [finding] = [f for f in await of_the_server(client) if "of maxmemory" in f.said]
+    assert (finding.level, bool(finding.remedy)) == (level, level != "ok")
