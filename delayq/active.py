@@ -67,14 +67,20 @@ async def handover(client: Redis, keys: LaneKeys, timeout_s: float = 30.0) -> Ac
     return None
 
 
-async def resume(client: Redis, keys: LaneKeys, *, skip: bool = False) -> str | None:
+async def resume(
+    client: Redis, keys: LaneKeys, *, skip: bool = False, now_ms: int | None = None
+) -> str | None:
     """Have a halted lane go on.
 
     :param skip: make a dead letter of the message that it stopped at; else it is delivered again,
         its deliveries forgotten
+    :param now_ms: instead of the server's time
     :return: the id of that message; None if the lane is not halted
     :raises ServerError: if the server did not answer, or refused
     """
-    touched = [keys.halted, keys.stream, keys.dead, keys.parked, keys.waiting, keys.vacancy]
-    message_id: str = await scripts.run(client, "resume", touched, [GROUP, int(skip)])
+    scheduled = [keys.schedule, keys.bodies, keys.bell]
+    touched = [keys.halted, keys.stream, keys.dead, *scheduled]
+    touched += [keys.parked, keys.waiting, keys.vacancy]
+    args = ["" if now_ms is None else now_ms, GROUP, int(skip)]
+    message_id: str = await scripts.run(client, "resume", touched, args)
     return message_id or None

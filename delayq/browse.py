@@ -48,7 +48,7 @@ class Stats:
     pending: int = 0
     dead: int = 0
     next_due_ms: tuple[int, ...] = ()
-    """Of the first few that are scheduled."""
+    """Of the first few that are scheduled, but for those that wait for another of their key."""
     holder: str | None = None
     """Who holds the lease of an ordered queue of one lane."""
     now_ms: int = 0
@@ -94,7 +94,7 @@ async def stats(client: Redis, keys: LaneKeys, now_ms: int | None = None) -> Sta
         ready=ready,
         pending=pending,
         dead=dead,
-        next_due_ms=tuple(at for text in due[1::2] if (at := number(text)) is not None),
+        next_due_ms=tuple(at for text in due if (at := number(text)) is not None),
         holder=lease[0],
         now_ms=now,
         oldest_ms=None if oldest < 0 else oldest,

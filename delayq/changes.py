@@ -12,14 +12,15 @@ from delayq.keys import GROUP, LaneKeys
 from delayq.publishing import DEDUP_WINDOW_MS, PROMOTE_LIMIT
 
 
-async def cancel(client: Redis, keys: LaneKeys, message_id: str) -> bool:
+async def cancel(client: Redis, keys: LaneKeys, message_id: str, now_ms: int | None = None) -> bool:
     """Take a message off the schedule; a key that waited for it goes on.
 
+    :param now_ms: instead of the server's time
     :return: False if it is not scheduled, or not any more
     :raises ServerError: if the server did not answer, or refused
     """
-    touched = [keys.schedule, keys.bodies, keys.arrival, keys.recent, keys.parked, keys.waiting]
-    return bool(await scripts.run(client, "cancel", touched, [message_id]))
+    args = [_now(now_ms), message_id]
+    return bool(await scripts.run(client, "cancel", _scheduled(keys), args))
 
 
 async def reschedule(
@@ -33,37 +34,49 @@ async def reschedule(
     :raises ServerError: if the server did not answer, or refused
     """
     touched = [keys.schedule, keys.bodies, keys.bell, keys.recent]
-    args = ["" if now_ms is None else now_ms, message_id, due, DEDUP_WINDOW_MS]
+    args = [_now(now_ms), message_id, due, DEDUP_WINDOW_MS]
     return bool(await scripts.run(client, "reschedule", touched, args))
 
 
-async def purge_scheduled(client: Redis, keys: LaneKeys) -> int:
+async def purge_scheduled(client: Redis, keys: LaneKeys, now_ms: int | None = None) -> int:
     """Delete what is scheduled now, and let go on the keys that waited for any of it.
 
+    :param now_ms: instead of the server's time
     :return: how many messages were deleted
     :raises ServerError: if the server did not answer, or refused; some may be deleted
     """
     left = int(await scripts.command(client, "ZCARD", keys.schedule))
-    touched = [keys.schedule, keys.bodies, keys.arrival, keys.recent, keys.parked, keys.waiting]
     deleted, last = 0, -1
     while left > 0 and last != 0:
-        last = await scripts.run(client, "purge_scheduled", touched, [min(left, PROMOTE_LIMIT)])
+        args = [_now(now_ms), min(left, PROMOTE_LIMIT)]
+        last = await scripts.run(client, "purge_scheduled", _scheduled(keys), args)
         left -= last
         deleted += last
     return deleted
 
 
-async def purge_ready(client: Redis, keys: LaneKeys) -> int:
+async def purge_ready(client: Redis, keys: LaneKeys, now_ms: int | None = None) -> int:
     """Delete what is in the stream now, and not delivered yet; keys that waited for it go on.
 
+    :param now_ms: instead of the server's time
     :return: how many messages were deleted
     :raises ServerError: if the server did not answer, or refused; some may be deleted
     """
     last: Any = await scripts.command(client, "XREVRANGE", keys.stream, "+", "-", "COUNT", 1)
-    touched = [keys.stream, keys.recent, keys.parked, keys.waiting]
+    touched = [keys.stream, keys.recent, keys.schedule, keys.bodies, keys.bell]
+    touched += [keys.parked, keys.waiting]
     deleted, batch = 0, PROMOTE_LIMIT
     while last and batch == PROMOTE_LIMIT:
-        args = [GROUP, last[0][0], PROMOTE_LIMIT]
+        args = [_now(now_ms), GROUP, last[0][0], PROMOTE_LIMIT]
         batch = await scripts.run(client, "purge_ready", touched, args)
         deleted += batch
     return deleted
+
+
+def _now(given_ms: int | None) -> str | int:
+    return "" if given_ms is None else given_ms
+
+
+def _scheduled(keys: LaneKeys) -> list[str]:
+    scheduled = [keys.schedule, keys.bodies, keys.arrival, keys.recent]
+    return [*scheduled, keys.bell, keys.parked, keys.waiting]

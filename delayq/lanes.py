@@ -7,7 +7,7 @@ to the one lane where messages of that key are.
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal, Self, TypeVar
 
 import anyio
@@ -101,7 +101,9 @@ class Lanes:
         :param key: as for `get`
         :return: False if it is not scheduled, or not any more
         """
-        return any(await at_once(lambda k: changes.cancel(self.client, k, id), self._of(key)))
+        now_ms = self.clock.now_ms()
+        asked = at_once(lambda k: changes.cancel(self.client, k, id, now_ms), self._of(key))
+        return any(await asked)
 
     async def reschedule(
         self,
@@ -146,7 +148,8 @@ class Lanes:
                 return await self.dead.purge()
             case _:
                 raise ValueError(f"state: 'scheduled', 'ready' or 'dead' (got {state!r})")
-        return sum(await at_once(lambda k: purge(self.client, k), self._of()))
+        now_ms = self.clock.now_ms()
+        return sum(await at_once(lambda k: purge(self.client, k, now_ms), self._of()))
 
     @property
     def dead(self) -> DeadLetters:
@@ -182,8 +185,9 @@ class Lanes:
         :return: the ids of the messages that they had stopped at
         :raises ValueError: if there is no such lane
         """
-        lanes = self._of_lane(lane)
-        ids = await at_once(lambda k: active.resume(self.client, k, skip=skip), lanes)
+        lanes, now_ms = self._of_lane(lane), self.clock.now_ms()
+        resume = partial(active.resume, self.client, skip=skip, now_ms=now_ms)
+        ids = await at_once(resume, lanes)
         return tuple(message_id for message_id in ids if message_id is not None)
 
     def _of(self, key: str | None = None) -> tuple[LaneKeys, ...]:

@@ -96,9 +96,9 @@ class Ordered(Service):
         """Put a message away whose key waits for another one; tell whether that was so."""
         message, pending = delivery.message, self.work.pending
         blocker = self._parking.blocker(message) or ""
-        lost = self._parking.looked_for(message)
+        lost, looks = self._parking.looked_for(message), self._parking.looks(message)
         found = await self.term.fenced(
-            "park", lambda lease: pending.park(lease, delivery, lost=lost)
+            "park", lambda lease: pending.park(lease, delivery, lost=lost, looks=looks)
         )
         if self._parking.heard(message, found):
             return False

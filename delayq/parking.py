@@ -1,12 +1,13 @@
 """Parking: the keys of a lane that wait for a message of theirs which failed.
 
 A failed message goes to the schedule, and its key is parked: the other messages of that key follow
-it there as they are met. Who waits is kept in the order of the key, by the places at which the
-messages first came to the stream. Where they are meanwhile, on the schedule or back in the stream,
-and in which order they come, does not matter: a message may pass when it is the first of those that
-wait, and else goes back. So each that is settled lets the next one pass, and with the last one the
-key is free. Redis keeps all of that, and decides; the one active consumer has a copy of what is
-waited for, to know which messages to ask about.
+it there as they are met. There they are held: not due before those ahead of them are settled, each
+of which lets the next few come. Who waits is kept in the order of the key, by the places at which
+the messages first came to the stream. Where they are meanwhile, on the schedule or back in the
+stream, and in which order they come, does not matter: a message may pass when it is the first of
+those that wait, and else goes back. With the last one the key is free. Redis keeps all of that, and
+decides; the one active consumer has a copy of what is waited for, to know which messages to ask
+about.
 """
 
 from delayq.message import Message
@@ -52,12 +53,16 @@ class Parking:
             self._blockers[message.key] = ""
             self._strayed.pop(message.key, None)
 
+    def looks(self, message: Message) -> bool:
+        """Tell whether this message is to look for what it waits for; one of its key is enough."""
+        return message.key is not None and self._strayed.get(message.key) in {None, message.id}
+
     def looked_for(self, message: Message) -> bool:
         """Tell whether what this message waits for was looked for in the whole stream.
 
         When it is not on the schedule it may be in the stream, behind the message that waits for
-        it, which then goes behind it. If that one is met again, it was nowhere: foreign hands took
-        it away.
+        it, which then goes behind all that is there. If that one is met again, it was nowhere:
+        foreign hands took it away.
         """
         return message.key is not None and self._strayed.get(message.key) == message.id
 

@@ -154,7 +154,7 @@ class Pending:
         :return: how many were pending
         :raises LeaseLost: if the lease is over; nothing changed
         """
-        args = [*freed, *entries]
+        args = [self._now, *freed, *entries]
         return int(await self._run("ack", lease, args, *self._parking))
 
     async def retry_later(
@@ -179,15 +179,19 @@ class Pending:
         args = [self._now, entry, delay_ms, "", 0]
         return int(await self._run("retry", lease, args, *self._scheduling))
 
-    async def park(self, lease: Lease, delivery: Delivery, *, lost: bool = False) -> int:
-        """Put a pending message back on the schedule, behind those of its key that wait there.
+    async def park(
+        self, lease: Lease, delivery: Delivery, *, lost: bool = False, looks: bool = False
+    ) -> int:
+        """Put a pending message back on the schedule, until those of its key before it are settled.
 
         :param lost: wait for no message that is not scheduled
+        :param looks: if what it waits for is not scheduled, come back behind all that is in the
+            stream now
         :return: 1 if it was put there; 0 if so, but what it waits for is not scheduled; 2 if it is
             gone, as after a first try; 3 if it may pass; -1 if its key waits no more
         :raises LeaseLost: if the lease is over; nothing changed
         """
-        args = [self._now, delivery.entry, delivery.message.key, int(lost)]
+        args = [self._now, delivery.entry, delivery.message.key, int(lost), int(looks)]
         return int(await self._run("park", lease, args, *self._scheduling))
 
     async def parked(self) -> dict[str, str]:
@@ -231,7 +235,7 @@ class Pending:
         :return: False if it is gone, as after a first try
         :raises LeaseLost: if the lease is over; nothing changed
         """
-        args = [entry, deliveries, reason, _bounded(error)]
+        args = [self._now, entry, deliveries, reason, _bounded(error)]
         keys = (self._queue.keys.dead, *self._parking)
         return bool(await self._run("dead_letter", lease, args, *keys))
 
@@ -294,11 +298,12 @@ class Pending:
     @property
     def _scheduling(self) -> tuple[str, ...]:
         k = self._queue.keys
-        return (k.schedule, k.bodies, k.arrival, k.bell, *self._parking)
+        return (k.schedule, k.bodies, k.arrival, k.bell, k.parked, k.waiting)
 
     @property
-    def _parking(self) -> tuple[str, str]:
-        return (self._queue.keys.parked, self._queue.keys.waiting)
+    def _parking(self) -> tuple[str, ...]:
+        k = self._queue.keys
+        return (k.schedule, k.bodies, k.bell, k.parked, k.waiting)
 
     async def _run(self, name: str, lease: Lease, args: Sequence[object], *more_keys: str) -> Any:
         keys = [lease.key, self._queue.keys.stream, *more_keys]

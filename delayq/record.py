@@ -38,6 +38,7 @@ class Record:
     key: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     due_ms: int | None = None
+    """None, too, while it waits for another message of its key: it comes when that is settled."""
     published_ms: int | None = None
     deliveries: int = 0
     entry: str = ""
@@ -65,12 +66,20 @@ def scheduled_record(member: str, score: str, packed: str) -> Record:
 
     :param packed: its fields, without the arrival number
     """
-    message_id, due_ms = member[ARRIVAL_CHARS:], number(score)
+    message_id, due_ms = member[ARRIVAL_CHARS:], None if is_held(score) else number(score)
     try:
         values = paired(unpack(packed))
     except MalformedEntry:
         return Record("scheduled", message_id, packed or None, due_ms=due_ms)
     return _record("scheduled", values | {"id": message_id}, due_ms)
+
+
+def is_held(score: str) -> bool:
+    """Tell by its score whether a scheduled message waits for another message of its key.
+
+    Then it is half a ms more than a whole number; see `let_go` in the scripts.
+    """
+    return "." in score and not float(score).is_integer()
 
 
 def entry_record(

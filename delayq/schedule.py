@@ -3,6 +3,7 @@
 Every call is one script, and safe to repeat after a lost reply.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,7 @@ from delayq.errors import MalformedEntry, NewerFormat
 from delayq.message import Message, decode_entry, unpack, with_body
 from delayq.publishing import PROMOTE_LIMIT
 from delayq.queue import Queue
-from delayq.record import ARRIVAL_CHARS
+from delayq.record import ARRIVAL_CHARS, is_held
 
 EARLY_S = 0.0005
 """How much before the next is due a poller looks again. Who is early looks again at once, which
@@ -126,6 +127,8 @@ def _seconds(wait_us: int) -> float | None:
 
 def _scheduled(member: str, score: str, packed: str, codec: Codec[Any]) -> Scheduled:
     fields = unpack(packed)
-    message_id, due_ms = member[ARRIVAL_CHARS:], score.partition(".")[0]
+    message_id, due_ms = member[ARRIVAL_CHARS:], score
+    if is_held(score):
+        due_ms = str(math.ceil(float(score)))
     entry = ["id", message_id, "due", due_ms, *fields]
     return Scheduled(member, score, fields, decode_entry(message_id, entry, 0, codec))

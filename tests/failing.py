@@ -137,8 +137,9 @@ P = TypeVar("P", bound=Play)
 
 async def resume(client: Client, k: LaneKeys = KEYS, *, skip: bool = False) -> str:
     """Have a halted lane go on."""
-    keys = [k.halted, k.stream, k.dead, k.parked, k.waiting, k.vacancy]
-    return str(await scripts.run(client, "resume", keys, [GROUP, int(skip)]))
+    parking = [k.schedule, k.bodies, k.bell, k.parked, k.waiting]
+    keys = [k.halted, k.stream, k.dead, *parking, k.vacancy]
+    return str(await scripts.run(client, "resume", keys, ["", GROUP, int(skip)]))
 
 
 async def dead(client: Client) -> list[tuple[int, str]]:

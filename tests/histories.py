@@ -1,6 +1,7 @@
 """Histories made by hand: what a server and processes would have recorded, call by call."""
 
 import json
+import math
 from typing import Any
 
 from delayq.verify.checker import Checker
@@ -39,6 +40,7 @@ class Story:
         self.deliveries: dict[str, int] = {}
         self.keys: dict[str, list[str]] = {}
         self.scores: dict[str, int] = {}
+        self.places: dict[str, str] = {}
         self.base: dict[str, int] = {}
         self.arrival = 0
 
@@ -88,11 +90,11 @@ class Story:
             fields += [field, value]
         return f"XADD :stream * {' '.join(map(str, fields))}", entry
 
-    def schedule(self, name: str, due_ms: int, *more: str) -> list[tuple[str, str]]:
+    def schedule(self, name: str, due_ms: float, *more: str) -> list[tuple[str, str]]:
         """Put a message on the schedule."""
         self.arrival += 1
         number = f"{self.arrival:012x}"
-        self.members[name], self.scores[name] = number + name, due_ms
+        self.members[name], self.scores[name] = number + name, math.ceil(due_ms)
         fields = ["body", name, *self.keys.get(name, []), *more]
         packed = number + json.dumps(fields, separators=(",", ":"))
         return [
@@ -176,6 +178,30 @@ class Story:
         due_ms = self.now_ms + 1_000 + delay_ms
         back = self.schedule(name, due_ms, "deliveries", str(base), *more)
         self.call("retry", *back, *self.acked(name), fenced=True)
+
+    def park(self, name: str, due_ms: float, *more: tuple[str, str]) -> None:
+        """Put a message back that waits for another one of its key."""
+        back = self.schedule(name, due_ms, "place", self.places[name])
+        self.call("park", *self.waits(name), *more, *back, *self.acked(name), fenced=True)
+
+    def row(self, name: str) -> str:
+        """Return the row of a message that waits."""
+        key, place = self.keys[name][1], self.places.setdefault(name, self.entries[name])
+        ms, _, number = place.partition("-")
+        return f"{len(key):08x}{key}{int(ms):016x}{int(number):016x}_{name}"
+
+    def waits(self, name: str) -> list[tuple[str, str]]:
+        """Have a message wait in its place."""
+        return [(f"ZADD :waiting 0 {self.row(name)}", "1")]
+
+    def waits_no_more(self, name: str) -> tuple[str, str]:
+        """Have nobody wait for a message."""
+        return f"ZREM :waiting {self.row(name)}", "1"
+
+    def let_go(self, name: str, ago_ms: int = 0) -> tuple[str, str]:
+        """Make a message due that is held."""
+        self.scores[name] = self.now_ms + 1_000 - ago_ms
+        return f"ZADD :schedule {self.scores[name]} {self.members[name]}", "0"
 
     def letter(self, name: str, reason: str, deliveries: int) -> tuple[str, str]:
         """Make a dead letter."""

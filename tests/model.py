@@ -12,6 +12,7 @@ from delayq.publishing import DEDUP_WINDOW_MS as WINDOW_MS
 Place = tuple[int, int]
 """Where an entry stands in its stream."""
 GONE = "gone"
+LET_GO, HELD_MS, HELD_EACH_MS = 32, 10_000, 10
 
 
 class Refused(Exception):
@@ -34,6 +35,12 @@ class Message:
     entry: str = ""
     owner: str | None = None
     delivered: int = 0
+    held: bool = False
+    """It waits for another one of its key; its score is half a ms less than its due time."""
+
+    @property
+    def score(self) -> float:
+        return self.due - self.held / 2
 
     @property
     def member(self) -> str:
@@ -141,6 +148,7 @@ class Lane:
 
     def _schedule(self, message: Message) -> None:
         self.arrivals = self.arrivals + 1 if self.schedule else 1
+        message.held = False
         message.arrival, message.entry, message.owner, message.delivered = (
             self.arrivals,
             "",
@@ -151,14 +159,14 @@ class Lane:
         self._sort()
 
     def _sort(self) -> None:
-        self.schedule.sort(key=lambda m: (m.due, m.member))
+        self.schedule.sort(key=lambda m: (m.score, m.member))
 
     def promote(self) -> int:
         due = [m for m in self.schedule if m.due <= self.now]
-        return sum(self.promote_as([(m.member, m.due) for m in due]))
+        return sum(self.promote_as([(m.member, m.score) for m in due]))
 
-    def promote_as(self, seen: Collection[tuple[str, int]]) -> list[bool]:
-        found = [next((m for m in self.schedule if (m.member, m.due) == s), None) for s in seen]
+    def promote_as(self, seen: Collection[tuple[str, float]]) -> list[bool]:
+        found = [next((m for m in self.schedule if (m.member, m.score) == s), None) for s in seen]
         for message in found:
             if message:
                 self.schedule.remove(message)
@@ -178,6 +186,7 @@ class Lane:
         message = self.scheduled(message_id)
         if message:
             message.due = self.now + delay if delay else min(self.now, message.due)
+            message.held = False
             self._sort()
             known = f"i:{message_id}"
             if message.due - self.now < WINDOW_MS:
@@ -301,7 +310,7 @@ class Lane:
             self._blocker(message.key)
         return message.due
 
-    def park(self, entry: str, key: str, *, lost: bool) -> int:
+    def park(self, entry: str, key: str, *, lost: bool, looks: bool) -> int:
         if not self._blocker(key):
             return -1
         message = self.find(entry)
@@ -312,11 +321,32 @@ class Lane:
         while (first := self._blocker(key)) and first[0] != at:
             blocker = self.scheduled(first[1])
             if blocker or not lost:
-                due = max(self.now, blocker.due if blocker else 0)
-                self._put_back(message, due, message.counted, at)
+                if lost:
+                    self._let_go(key)
+                self._hold(message, blocker, at, looks=looks)
                 return 1 if blocker else 0
             del self.waiting[key][first[0]]
         return 3
+
+    def _hold(self, message: Message, blocker: Message | None, at: Place, *, looks: bool) -> None:
+        due = self.now
+        if blocker or not looks:
+            waiting = sum(map(len, self.waiting.values()))
+            until = max(self.now, blocker.due if blocker else 0)
+            due = until + HELD_MS + HELD_EACH_MS * waiting + 1
+        self._put_back(message, due, message.counted, at)
+        message.held = due > self.now
+        self._sort()
+
+    def _let_go(self, key: str) -> None:
+        """Have the first few of a key come, in their order, if half as many are not under way."""
+        rows = sorted(self.waiting.get(key, {}).items())[:LET_GO]
+        found = [self.scheduled(waiting_id) for _, waiting_id in rows]
+        if any(m.held for m in found[:: LET_GO // 2] if m):
+            for at, message in enumerate(found, 1):
+                if message and message.held:
+                    message.due, message.held = self.now - LET_GO + at, False
+            self._sort()
 
     def _blocker(self, key: str) -> tuple[Place, str] | None:
         """Tell whom a key waits for, and where that stands; and have it told."""
@@ -346,6 +376,7 @@ class Lane:
         if key is not None and at in self.waiting.get(key, {}):
             del self.waiting[key][at]
             self._blocker(key)
+            self._let_go(key)
 
     def claim(self, held: Held, messages: Collection[Message]) -> int:
         for message in messages:
@@ -357,7 +388,7 @@ class Lane:
     @property
     def view(self) -> dict[str, Any]:
         return {
-            "scheduled": [(m.member, m.due, m.number, m.counted, m.place) for m in self.schedule],
+            "scheduled": [(m.member, m.score, m.number, m.counted, m.place) for m in self.schedule],
             "stream": [
                 (m.number, m.id, m.due, m.counted, m.place, m.owner, m.delivered)
                 for m in self.stream

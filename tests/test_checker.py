@@ -117,9 +117,89 @@ def a_takeover_of_one_key() -> Story:
     return a_takeover(keyed="k")
 
 
+HELD_MS = START_MS + 60_000
+
+
+def parked(*, due_ms: int = 0) -> Story:
+    """Park a key for `a`; `b` waits for it, and is held; `c` is due then."""
+    s = story("a", "b", keyed="k")
+    if due_ms:
+        s.publish("c", delay_ms=due_ms - s.now_ms - 1_000)
+    s.fetch("a", "b")
+    s.handle("c1", "a", "raised")
+    s.row("a")
+    s.retry("a", 1_000, "place", s.places["a"])
+    s.call("retry", *s.waits("a"), fenced=True)
+    s.row("b")
+    s.park("b", HELD_MS + 0.5)
+    return s
+
+
+def a_parked_key() -> Story:
+    s = parked()
+    s.promote("a")
+    s.fetch("a")
+    s.handle("c1", "a")
+    s.call("ack", s.waits_no_more("a"), s.let_go("b", 31), *s.acked("a"), fenced=True)
+    s.promote("b")
+    s.fetch("b")
+    s.handle("c1", "b")
+    s.call("ack", s.waits_no_more("b"), *s.acked("b"), fenced=True)
+    return s
+
+
 LEGAL: dict[str, Callable[[], Story]] = {
-    f.__name__: f for f in (a_life, a_takeover, a_takeover_of_one_key, a_stall, a_death)
+    f.__name__: f
+    for f in (a_life, a_takeover, a_takeover_of_one_key, a_stall, a_death, a_parked_key)
 }
+
+
+def _first_and_held(s: Story) -> None:
+    s.call("cancel", s.waits_no_more("a"), *s.unschedule("a"))
+
+
+def _made_due_by_a_renewal(s: Story) -> None:
+    s.call("renew", s.let_go("b"), fenced=True)
+
+
+def _made_due_before_its_retry(s: Story) -> None:
+    s.call("cancel", s.waits_no_more("a"), s.let_go("a"), *s.unschedule("a"), s.let_go("b"))
+
+
+def _let_go_to_a_later_time(s: Story) -> None:
+    s.call("cancel", s.waits_no_more("a"), s.let_go("b", -1), *s.unschedule("a"))
+
+
+def _held_by_a_cancel(s: Story) -> None:
+    s.call("cancel", (f"ZADD :schedule {s.now_ms + 9_000}.5 {s.members['a']}", "0"))
+
+
+@pytest.mark.parametrize(
+    ("invariant", "said", "plant"),
+    [
+        ("I8", "b is held after cancel, and is the first of its key", _first_and_held),
+        ("I2", "renew changed the due time of b", _made_due_by_a_renewal),
+        ("I2", "cancel changed the due time of a", _made_due_before_its_retry),
+        ("I2", "cancel changed the due time of b", _let_go_to_a_later_time),
+        ("I8", "cancel has a held", _held_by_a_cancel),
+    ],
+)
+def test_who_is_held_and_let_go_wrongly_is_found(
+    invariant: str, said: str, plant: Callable[[Story], None]
+) -> None:
+    s = parked()
+    assert not s.judged("key", drained=False).violations
+    plant(s)
+    found = s.judged("key", drained=False).violations
+    assert (invariant, said) in [(v.invariant, v.sentence) for v in found], found
+
+
+def test_what_is_held_comes_before_what_is_due_in_the_ms_after() -> None:
+    s = parked(due_ms=HELD_MS + 1)
+    s.promote("a")
+    s.now_ms = s.scores["b"] = HELD_MS + 1
+    s.promote("b", "c")
+    assert not s.judged("key", drained=False).violations
 
 
 @pytest.mark.parametrize("name", LEGAL)

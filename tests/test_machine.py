@@ -171,7 +171,7 @@ class Machine(RuleBasedStateMachine):
         self.published()
         self.published = None
 
-    @rule(ms=st.sampled_from([1, 20, 1_000, DEDUP_WINDOW_MS + 1]))
+    @rule(ms=st.sampled_from([1, 20, 1_000, 12_000, DEDUP_WINDOW_MS + 1]))
     def wait(self, ms: int) -> None:
         self.clock.at_ms += ms
         self.lane.now = self.clock.at_ms
@@ -199,7 +199,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def promote_as(self) -> None:
         moved = self.run(Schedule(self.queue).promote_as(self.seen))
-        assert moved == self.lane.promote_as([(s.member, int(s.score)) for s in self.seen])
+        assert moved == self.lane.promote_as([(s.member, float(s.score)) for s in self.seen])
         self.seen = []
 
     # -- operators --
@@ -431,13 +431,15 @@ class Machine(RuleBasedStateMachine):
         return [(c, d) for c, d in found if d.message.key in self.lane.parked]
 
     @precondition(lambda self: self.waiting)
-    @rule(at=few, lost=st.booleans())
-    def park(self, at: int, lost: bool) -> None:
+    @rule(at=few, lost=st.booleans(), looks=st.booleans())
+    def park(self, at: int, lost: bool, looks: bool) -> None:
         consumer, delivery = self.waiting[at % len(self.waiting)]
         self.fenced(
             consumer,
-            lambda lease: self.pending.park(lease, delivery, lost=lost),
-            lambda _: self.lane.park(delivery.entry, delivery.message.key or "", lost=lost),
+            lambda lease: self.pending.park(lease, delivery, lost=lost, looks=looks),
+            lambda _: self.lane.park(
+                delivery.entry, delivery.message.key or "", lost=lost, looks=looks
+            ),
             self.settles(consumer, delivery, but=(-1, 3)),
         )
 
@@ -507,6 +509,12 @@ class Machine(RuleBasedStateMachine):
             assert found == self.lane.view
             for message, entry in zip([*self.lane.stream, *self.lane.dead], entries, strict=True):
                 message.entry = entry
+
+    @invariant()
+    def nobody_is_held_with_nobody_before_it(self) -> None:
+        if hasattr(self, "lane"):
+            firsts = [min(rows.items())[1] for rows in self.lane.waiting.values() if rows]
+            assert not [m.id for m in self.lane.schedule if m.held and m.id in firsts]
 
     @invariant()
     def every_message_is_in_one_place(self) -> None:
@@ -584,7 +592,7 @@ def _scheduled(member: str, due: float, packed: str) -> tuple[Any, ...]:
     fields = unpack(packed[12:])
     assert packed[:12] == member[:12], "the arrival number is the same in both"
     values = dict(zip(fields[::2], fields[1::2], strict=True))
-    return (member, int(due), int(values["body"]), *_counted(values))
+    return (member, due, int(values["body"]), *_counted(values))
 
 
 def _row(row: str) -> tuple[str, model.Place, str]:

@@ -1,6 +1,9 @@
 """Parked keys: what else may happen to them while their messages wait."""
 
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
 import pytest
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 
 from delayq import Ordering, Retry, RetryLater, Server, scripts
 from delayq.anchor import Anchor
+from delayq.clock import Clock
 from delayq.events import Parked
 from delayq.lease import Lease, LeaseStore
 from delayq.message import Delivery
@@ -22,6 +26,16 @@ from tests.failing import FAIL, LATER, dead, playing, publish
 SOON = Retry(max_deliveries=30, base_ms=1, cap_ms=1)
 HOUR_MS = 3_600_000
 ordered = pytest.mark.parametrize("ordering", ["strict", "key"])
+
+
+class Wound(Clock):
+    """A clock that the test winds."""
+
+    def __init__(self) -> None:
+        self.at_ms = 10**12
+
+    def now_ms(self) -> int:
+        return self.at_ms
 
 
 class Pause(RetryLater):
@@ -196,8 +210,8 @@ class Steps:
         self.start = "(" + delivery.entry
         message, number = delivery.message, int(str(delivery.message.body))
         if self.parking.blocker(message) is not None:
-            lost = self.parking.looked_for(message)
-            found = await self.pending.park(self.lease, delivery, lost=lost)
+            lost, looks = self.parking.looked_for(message), self.parking.looks(message)
+            found = await self.pending.park(self.lease, delivery, lost=lost, looks=looks)
             if not self.parking.heard(message, found):
                 return number
         if fails:
@@ -281,4 +295,135 @@ async def test_however_steps_interleave_each_key_is_handled_in_order(
         assert [m for m in steps.handled if m[0] == key] == [
             m for m in steps.published if m[0] == key
         ]
+    assert not await client.exists(KEYS.parked, KEYS.waiting, KEYS.schedule)
+
+
+class Counted:
+    """Counts the calls of each script."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+
+    async def __call__(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        self.calls[name] += 1
+        return await call()
+
+
+@pytest.fixture
+def counted() -> Iterator[Counter[str]]:
+    around = Counted()
+    scripts.interpose(around)
+    yield around.calls
+    scripts.interpose(None)
+
+
+async def test_a_failure_sends_only_the_next_few_round(
+    server: Server, client: Client, make_queue: MakeQueue, counted: Counter[str]
+) -> None:
+    queue, many, times = make_queue("key", SOON, on_failure="park"), 1_000, 5
+    async with playing(server, client, queue, {0: [FAIL] * times, 500: [FAIL] * times}) as play:
+        await publish(queue, *(("k", n) for n in range(many)))
+        await play.drained()
+    assert play.order_of("k") == list(range(many))
+    # Each goes behind the first failure once, and asks once whether it may pass.
+    assert counted["park"] <= 2 * many + 2 * times * 34
+
+
+async def test_what_waits_is_not_due_and_not_shown_as_next(client: Client, queue: Queue) -> None:
+    steps = await ready(client, queue)
+    for _ in range(3):
+        await steps.publish("k")
+    assert await steps.meet(fails=True) == 0
+    assert (await steps.meet(), await steps.meet()) == (1, 2)
+    await queue.publish("later", key="l", delay=2 * HOUR_MS / 1000, id="later")
+    page = await queue.list("scheduled")
+    assert [r.id for r in page.records if r.due_ms is None] == ["1", "2"]
+    assert len((await queue.stats()).next_due_ms) == 2, "of the blocker, and of what is published"
+    await queue.reschedule("0")
+    moved, _ = await Schedule(queue).promote()
+    assert moved == 1, "the blocker alone"
+
+
+async def settled(how: str, steps: Steps) -> None:
+    """Settle the first message of a parked key."""
+    if how == "cancel":
+        await steps.queue.cancel("0")
+        return
+    await steps.queue.promote("0")
+    await Schedule(steps.queue).promote()
+    if how == "purge":
+        await steps.queue.purge("ready")
+    elif how == "dead letter":
+        [delivery] = (await steps.pending.fetch(steps.lease, steps.start, 1)).deliveries
+        await steps.pending.dead_letter(steps.lease, delivery.entry, 2, "rejected")
+    elif how == "skip":
+        [delivery] = (await steps.pending.fetch(steps.lease, steps.start, 1)).deliveries
+        assert isinstance(delivery, Delivery)
+        await steps.pending.halt(steps.lease, delivery, "why", "")
+        await steps.queue.resume(skip=True)
+    else:
+        assert await steps.meet() == 0
+
+
+@pytest.mark.parametrize("how", ["ack", "dead letter", "skip", "cancel", "purge"])
+async def test_whoever_settles_the_first_lets_the_next_few_go(
+    client: Client, queue: Queue, how: str
+) -> None:
+    steps = await ready(client, queue)
+    for _ in range(41):
+        await steps.publish("k")
+    assert await steps.meet(fails=True) == 0
+    assert [await steps.meet() for _ in range(40)] == list(range(1, 41))
+    rung = await client.xrevrange(KEYS.bell, count=1)
+    await settled(how, steps)
+    assert await client.xrevrange(KEYS.bell, count=1) != rung, "the poller wakes"
+    moved, wait_s = await Schedule(queue).promote()
+    assert moved == 32
+    assert wait_s is not None
+    assert wait_s > 10, "the others are held"
+    assert [await steps.meet() for _ in range(32)] == list(range(1, 33)), "in their order"
+
+
+async def test_a_message_that_waits_for_its_own_retry_is_not_made_due_early(
+    client: Client, queue: Queue
+) -> None:
+    steps = await ready(client, queue)
+    for _ in range(3):
+        await steps.publish("k")
+    assert await steps.meet(fails=True) == 0
+    assert (await steps.meet(), await steps.meet()) == (1, 2)
+    await queue.reschedule("1", delay=HOUR_MS / 1000)
+    await queue.cancel("0")
+    moved, wait_s = await Schedule(queue).promote()
+    assert moved == 0
+    assert wait_s is not None
+    assert wait_s < HOUR_MS / 1000, "2 is held, behind it"
+    await queue.promote("1")
+    await steps.drain()
+    assert steps.handled == [("k", 1), ("k", 2)]
+
+
+@pytest.mark.parametrize("keys", [1, 2])
+async def test_a_lost_message_frees_its_key_after_the_safety_time(
+    client: Client, make_queue: MakeQueue, keys: int
+) -> None:
+    clock = Wound()
+    queue = make_queue("key", SOON, on_failure="park", clock=clock)
+    steps = await ready(client, queue)
+    names = ["k", "l"][:keys]
+    for n in range(4 * keys):
+        await steps.publish(names[n % keys])
+    for n in range(4 * keys):
+        assert await steps.meet(fails=n < keys) == n
+    for n in range(keys):
+        await cancelled(client, str(n))
+    clock.at_ms += HOUR_MS + 10_000 + 10 * 4 * keys
+    assert (await Schedule(queue).promote())[0] < 3 * keys, "not all at once"
+    clock.at_ms += 10 * 4 * keys
+    for _ in range(6 * keys):
+        await Schedule(queue).promote()
+        while await steps.meet() is not None:
+            pass
+    for n, name in enumerate(names):
+        assert [m for k, m in steps.handled if k == name] == [n + keys * i for i in (1, 2, 3)]
     assert not await client.exists(KEYS.parked, KEYS.waiting, KEYS.schedule)

@@ -1,5 +1,6 @@
--- Puts a pending message of a parked key back on the schedule, behind the first of those that wait, uncounted: it was
--- not handled. Unless it is the first itself: then it may pass.
+-- Puts a pending message of a parked key back on the schedule, uncounted: it was not handled. There it is held until it
+-- is among the first of those that wait. Unless it is the first itself: then it may pass. And unless it looks for what it
+-- waits for: then it comes back at once, behind all that is in the stream now.
 --
 -- KEYS[1] lease    HASH   the consumer's lease
 -- KEYS[2] stream   STREAM ready and pending messages
@@ -15,13 +16,15 @@
 -- ARGV[4] entry      string  stream id
 -- ARGV[5] key        string  that waits
 -- ARGV[6] lost       integer 1 to wait for no message that is not scheduled: it was looked for in the stream
+-- ARGV[7] looks   integer 1 to look for it in the stream, if it is not scheduled
 -- Returns 1 if it was put there; 0 if so, but what it waits for is not scheduled; 2 if it is gone, as after a first
 -- try; 3 if it may pass; -1 if the key waits no more
--- Cost: O(log n), and 256 lost messages forgotten
+-- Cost: O(log n), and 256 lost messages forgotten, for which 32 come back
 
 local lease, stream, schedule, bodies, arrival = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local bell, parked, waiting = KEYS[6], KEYS[7], KEYS[8]
-local group, entry, key, lost = ARGV[2], ARGV[4], ARGV[5], ARGV[6] == '1'
+local parking = {parked = parked, waiting = waiting, schedule = schedule, bodies = bodies, bell = bell}
+local group, entry, key, lost, looks = ARGV[2], ARGV[4], ARGV[5], ARGV[6] == '1', ARGV[7] == '1'
 local refusal = wrong_type(stream, 'stream', schedule, 'zset', bodies, 'hash', arrival, 'string', bell, 'stream',
   parked, 'hash', waiting, 'zset') or fence(lease, ARGV[1])
 if refusal then return refusal end
@@ -44,10 +47,12 @@ for _ = 1, lost and 256 or 1 do
   if waits_until or not lost then break end
   redis.call('ZREM', waiting, first_waiting)
 end
-local due = math.max(now_ms(ARGV[3]), tonumber(waits_until or 0))
-local first = earliest_due(schedule)
-schedule_messages(schedule, bodies, arrival, {id, int(due), packed})
+local now = now_ms(ARGV[3])
+if lost then let_go(parking, key, now) end
+local first, back_at_once = earliest_due(schedule), looks and not waits_until
+local due = back_at_once and int(now) or held_until(math.max(now, tonumber(waits_until or 0)), waiting)
+schedule_messages(schedule, bodies, arrival, {id, due, packed})
 redis.call('XACK', stream, group, entry)
 redis.call('XDEL', stream, entry)
-if not first or due < first then ring(bell) end
+if back_at_once and (not first or now < first) then ring(bell) end
 return waits_until and 1 or 0

@@ -18,9 +18,9 @@ local function wait_us(due, now, given)
   return math.max(0, (due - now) * 1000 - past)
 end
 
--- Redis writes large numbers as 1e+12 unless told otherwise.
+-- Redis writes large numbers as 1e+12 unless told otherwise. A part of a ms is the next whole one.
 local function int(number)
-  return string.format('%.0f', number)
+  return string.format('%.0f', math.ceil(number))
 end
 
 -- A whole number as we write it; nil for anything else, and for what is too large to be counted on from.
@@ -88,7 +88,21 @@ end
 
 local function earliest_due(schedule)
   local first = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
-  return tonumber(first[2])
+  return first[2] and math.ceil(first[2])
+end
+
+-- A message that waits for another one of its key is held: it is not due before that one is settled, which makes it due
+-- (`let_go`). Its score is half a ms more than a whole number, by which it is known, and so late that it is reached only
+-- if nobody let it go, as where foreign hands took away what it waited for: to look at all that wait is then no more
+-- than 100 calls a second.
+local HELD_MS, HELD_EACH_MS = 10000, 10
+
+local function held_until(since, waiting)
+  return int(since + HELD_MS + HELD_EACH_MS * redis.call('ZCARD', waiting)) .. '.5'
+end
+
+local function is_held(score)
+  return score and tonumber(score) % 1 ~= 0
 end
 
 -- The fields of what is scheduled, as it stands in `bodies`; nil if it is no message. A body alone is packed as the
@@ -167,7 +181,7 @@ local function promote_due(stream, schedule, bodies, arrival, dead, now, limit)
   if #members == 0 then return 0 end
   local packed = redis.call('HMGET', bodies, unpack(ids))
   for i = 1, #members do
-    local fields, due_ms = unpacked(packed[i]), int(tonumber(due[2 * i]))
+    local fields, due_ms = unpacked(packed[i]), int(due[2 * i])
     local added = fields and #fields > 0 and #fields % 2 == 0 and #fields <= MAX_VALUES
     if added then
       added = not redis.pcall('XADD', stream, '*', 'id', ids[i], 'due', due_ms, unpack(fields)).err
@@ -198,8 +212,16 @@ local function row_of(key, place)
   return begins .. string.format('%016x%016x', ms, number)
 end
 
+local function rows_from(waiting, begins, at, count)
+  return redis.call('ZRANGE', waiting, '[' .. begins, '(' .. begins .. 'g', 'BYLEX', 'LIMIT', at, count)
+end
+
 local function first_row(waiting, begins)
-  return redis.call('ZRANGE', waiting, '[' .. begins, '(' .. begins .. 'g', 'BYLEX', 'LIMIT', 0, 1)[1]
+  return rows_from(waiting, begins, 0, 1)[1]
+end
+
+local function id_in(row, key)
+  return string.sub(row, #key + 42) -- behind 8 digits, the key, 32 digits, and a space
 end
 
 -- Returns the id of the message that a key waits for, and its row; nothing if the key is free. `parked` is told.
@@ -209,7 +231,7 @@ local function blocker_of(parked, waiting, key)
     redis.call('HDEL', parked, key)
     return
   end
-  local id = string.sub(row, #key + 42) -- behind 8 digits, the key, 32 digits, and a space
+  local id = id_in(row, key)
   redis.call('HSET', parked, key, id)
   return id, row
 end
@@ -252,12 +274,40 @@ local function as_scheduled(bodies, entry, fields, deliveries, parking)
   return id, key, cjson.encode(packed), place
 end
 
--- Has the messages of a key wait no more for the one that had this place, if it is parked.
-local function unpark(parked, waiting, key, place)
-  local row = key and place and first_row(waiting, row_of(key, place))
+-- Has the first few messages of a key that are held be due now, if half as many are not under way: so one that fails
+-- sends no more than these round. Each is due a ms after the one before it, since they come in the order of their
+-- arrival else, in which they went back. `parking` names the keys that this takes: parked, waiting, schedule, bodies, bell.
+local LET_GO = 32
+
+local function let_go(parking, key, now)
+  local begins = row_of(key)
+  local function held(row)
+    local id = row and id_in(row, key)
+    local packed = id and redis.call('HGET', parking.bodies, id)
+    local member = packed and string.sub(packed, 1, 12) .. id
+    return member and is_held(redis.call('ZSCORE', parking.schedule, member)) and member
+  end
+  local function held_at(at) return held(rows_from(parking.waiting, begins, at, 1)[1]) end
+  if not (held_at(0) or held_at(LET_GO / 2)) then return end
+  local due = {}
+  for i, row in ipairs(rows_from(parking.waiting, begins, 0, LET_GO)) do
+    local member = held(row)
+    if member then
+      due[#due + 1] = int(now - LET_GO + i)
+      due[#due + 1] = member
+    end
+  end
+  local first = earliest_due(parking.schedule)
+  redis.call('ZADD', parking.schedule, unpack(due))
+  if tonumber(due[1]) < first then ring(parking.bell) end
+end
+
+-- Has the messages of a key wait no more for the one that had this place, if it is parked, and the next ones come.
+local function unpark(parking, key, place, now)
+  local row = key and place and first_row(parking.waiting, row_of(key, place))
   if not row then return end
-  redis.call('ZREM', waiting, row)
-  blocker_of(parked, waiting, key)
+  redis.call('ZREM', parking.waiting, row)
+  if blocker_of(parking.parked, parking.waiting, key) then let_go(parking, key, now) end
 end
 
 -- Forgets calls, ids and dedup ids that are not to be known any more, up to `limit` of them. Where that is twice what
@@ -271,17 +321,17 @@ local function forget_old(recent, dedup, now, limit)
 end
 
 -- Forgets the id of a message that is cancelled: it may be published anew. Nobody waits for it any more.
-local function forget(recent, parked, waiting, id, packed)
+local function forget(recent, parking, id, packed, now)
   redis.call('ZREM', recent, 'i:' .. id)
-  if not packed or redis.call('EXISTS', waiting) == 0 then return end
+  if not packed or redis.call('EXISTS', parking.waiting) == 0 then return end
   local fields = unpacked(packed)
   local key = fields and field(fields, 'key')
-  if type(key) == 'string' then unpark(parked, waiting, key, place_of(nil, fields)) end
+  if type(key) == 'string' then unpark(parking, key, place_of(nil, fields), now) end
 end
 
 -- Moves a pending message to the dead stream, with its fields, of which a bounded number is kept.
 -- Returns 1, or 0 if the message is gone.
-local function bury(stream, group, dead, parked, waiting, entry, deliveries, reason, error)
+local function bury(stream, group, dead, parking, now, entry, deliveries, reason, error)
   local found = redis.call('XRANGE', stream, entry, entry)[1]
   if found then
     local ours = {entry = true, deliveries = true, reason = true, error = true, place = true}
@@ -296,7 +346,7 @@ local function bury(stream, group, dead, parked, waiting, entry, deliveries, rea
     end
     redis.call('XADD', dead, '*', 'entry', entry, 'deliveries', deliveries, 'reason', reason, 'error', error,
       unpack(fields))
-    unpark(parked, waiting, key, place_of(entry, found[2]))
+    unpark(parking, key, place_of(entry, found[2]), now)
   end
   redis.call('XACK', stream, group, entry)
   redis.call('XDEL', stream, entry)

@@ -22,7 +22,7 @@ while ARGV[at] do
   if redis.call('ZSCORE', schedule, member) == seen then
     local id = string.sub(member, 13)
     if fields > 0 then
-      redis.call('XADD', stream, '*', 'id', id, 'due', int(tonumber(seen)), unpack(ARGV, at + 3, at + 2 + fields))
+      redis.call('XADD', stream, '*', 'id', id, 'due', int(seen), unpack(ARGV, at + 3, at + 2 + fields))
     else
       bury_scheduled(dead, id, seen, redis.call('HGET', bodies, id))
     end

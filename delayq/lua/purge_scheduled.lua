@@ -4,22 +4,26 @@
 -- KEYS[2] bodies   HASH   their fields
 -- KEYS[3] arrival  STRING last arrival number
 -- KEYS[4] recent   ZSET   ids published lately
--- KEYS[5] parked   HASH   keys that wait, to the id of what they wait for
--- KEYS[6] waiting  ZSET   their messages, in order
--- ARGV[1] limit integer messages at most
+-- KEYS[5] bell     STREAM rung at a new earliest due time
+-- KEYS[6] parked   HASH   keys that wait, to the id of what they wait for
+-- KEYS[7] waiting  ZSET   their messages, in order
+-- ARGV[1] now   integer ms, or '' for the server's time
+-- ARGV[2] limit integer messages at most
 -- Returns messages deleted
 -- Cost: O(limit log n)
 
 local schedule, bodies, arrival = KEYS[1], KEYS[2], KEYS[3]
-local recent, parked, waiting = KEYS[4], KEYS[5], KEYS[6]
-local refusal = wrong_type(schedule, 'zset', bodies, 'hash', arrival, 'string', recent, 'zset', parked, 'hash',
-  waiting, 'zset')
+local recent, bell, parked, waiting = KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local parking = {parked = parked, waiting = waiting, schedule = schedule, bodies = bodies, bell = bell}
+local refusal = wrong_type(schedule, 'zset', bodies, 'hash', arrival, 'string', recent, 'zset', bell, 'stream',
+  parked, 'hash', waiting, 'zset')
 if refusal then return refusal end
 
-local members, ids = redis.call('ZRANGE', schedule, 0, tonumber(ARGV[1]) - 1), {}
+local now, ids = now_ms(ARGV[1]), {}
+local members = redis.call('ZRANGE', schedule, 0, tonumber(ARGV[2]) - 1)
 for i, member in ipairs(members) do
   ids[i] = string.sub(member, 13)
-  forget(recent, parked, waiting, ids[i], redis.call('HGET', bodies, ids[i]))
+  forget(recent, parking, ids[i], redis.call('HGET', bodies, ids[i]), now)
 end
 unschedule(schedule, bodies, arrival, members, ids)
 return #members

@@ -10,7 +10,7 @@
 -- ARGV[2] group string
 -- ARGV[3] due   integer scheduled messages whose due time is told at most
 -- Returns now; scheduled, ready, pending, dead, keys parked; ms since the oldest became ready, or -1; holder, epoch
--- and since; fields of `halted`; members and due times; consumers, each with what is pending for it
+-- and since; fields of `halted`; due times, but of those that are held, among the first 256; consumers, each with what is pending for it
 -- Cost: O(due + consumers + log n)
 
 local stream, schedule, dead, lease, parked, halted = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -35,11 +35,15 @@ if not first then
   first = unread and unread[1]
 end
 local oldest = first and math.max(0, now - tonumber(string.match(first, '^%d+'))) or -1
+local due, first_few = {}, redis.call('ZRANGE', schedule, 0, 255, 'WITHSCORES')
+for i = 2, #first_few, 2 do
+  if #due < tonumber(ARGV[3]) and not is_held(first_few[i]) then due[#due + 1] = first_few[i] end
+end
 local counts = {
   redis.call('ZCARD', schedule), math.max(0, redis.call('XLEN', stream) - pending), pending,
   redis.call('XLEN', dead), redis.call('HLEN', parked),
 }
 return {
   now, counts, oldest, redis.call('HMGET', lease, 'holder', 'epoch', 'since'), redis.call('HGETALL', halted),
-  redis.call('ZRANGE', schedule, 0, tonumber(ARGV[3]) - 1, 'WITHSCORES'), consumers,
+  due, consumers,
 }

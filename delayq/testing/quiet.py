@@ -1,5 +1,6 @@
 """Quiet: nothing is due, nothing is under way; nobody has anything to do until the time moves."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -127,7 +128,7 @@ class Quiet:
     async def _seen(self, lane: Queue, answers: Sequence[Any]) -> _Seen:
         # Where the stream or its group was taken away, the answer is an error: nothing is there.
         first, stream, groups, pending = ([] if isinstance(a, Exception) else a for a in answers)
-        due_ms = int(first[0][1]) if first else None
+        due_ms = math.ceil(first[0][1]) if first else None
         owners = frozenset(consumer["name"] for consumer in (pending or {}).get("consumers", ()))
         read = next((g["last-delivered-id"] for g in groups if g["name"] == GROUP), "0-0")
         unread = bool(stream) and stream["last-generated-id"] != read

@@ -1,7 +1,7 @@
 """The checker: takes a history, and tells whether the invariants held.
 
-    audit ──▶ Lane, a model ──▶ Moves · Order · Acks · Leases     pass 1, a call at a time
-                  │  └───────▶ Fates, what became of each message
+    audit ──▶ Lane, a model ──▶ Moves · Order · Acks · Holding    pass 1, a call at a time
+                  │  └───────▶ Leases · Fates, what became of each message
     logs ─────────┼──────────▶ Processes · Repeats                pass 2, an event at a time
     keys left ────┴──────────▶ Remains                            pass 3, a key at a time
 
@@ -27,6 +27,7 @@ from delayq.verify.history import (
     Verdict,
     Violation,
 )
+from delayq.verify.holding import Holding
 from delayq.verify.lane import Lane
 from delayq.verify.leases import Leases
 from delayq.verify.moves import Moves
@@ -57,6 +58,7 @@ class LaneChecker:
             Moves(self.lane, declared),
             Order(declared),
             Acks(self.lane, declared),
+            Holding(self.lane),
             self.leases,
         )
 

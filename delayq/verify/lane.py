@@ -154,7 +154,7 @@ class Lane(Places):
         for member, score in rows:
             message_id = member[ARRIVAL_CHARS:]
             known = member in self.schedule
-            self.schedule[member] = int(float(score))
+            self.schedule[member] = float(score)
             if known:
                 self._touch(message_id)
                 moved = Change("moved", "scheduled", member, self._scheduled(member))

@@ -22,6 +22,8 @@ class Fields:
     """Those before it came to this place."""
     place: str | None = None
     """By which entry it first came to the stream, where its key was parked."""
+    held: bool = False
+    """It is scheduled, and waits for another message of its key."""
 
 
 def place_of(entry: str) -> Place:

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from delayq.verify.history import FOREIGN, Audited, Declared
 from delayq.verify.step import Finding, Step
 
-Turn = tuple[int, str]
-"""Due ms and member: the member begins with the arrival number."""
+Turn = tuple[float, str]
+"""Due ms, or of what is held its score, and member: the member begins with the arrival number."""
 
 
 class Order:
@@ -22,7 +22,7 @@ class Order:
 
     def __init__(self, declared: Declared) -> None:
         self._on_due = declared.on_due
-        self._due: dict[str, int] = {}
+        self._due: dict[str, float] = {}
         """Members of the schedule that are not promoted."""
         self._next: list[Turn] = []
         """The same as a heap, in which some may be there no more."""
@@ -34,8 +34,9 @@ class Order:
         for change in step.changes:
             added, message_id = change.what == "added", change.fields.id
             if change.place == "scheduled" and change.what != "removed":
-                due_ms = self._due[change.at] = change.fields.due_ms or 0
-                heapq.heappush(self._next, (due_ms, change.at))
+                score = (change.fields.due_ms or 0) - change.fields.held / 2
+                self._due[change.at] = score
+                heapq.heappush(self._next, (score, change.at))
             elif change.place == "scheduled":
                 self._due.pop(change.at, None)
             elif added and message_id in moving:

@@ -4,6 +4,7 @@ Each message is kept with where it is; whatever moves it notes in the `Step` und
 before, and what changed.
 """
 
+import math
 from collections import Counter, OrderedDict
 from dataclasses import replace
 
@@ -22,7 +23,7 @@ class Places:
         self.pending: dict[str, Owned] = {}
         self.owned: Counter[str] = Counter()
         """How many are pending for each consumer."""
-        self.schedule: dict[str, int] = {}
+        self.schedule: dict[str, float] = {}
         self.bodies: dict[str, str] = {}
         self.dead: dict[str, Fields] = {}
         self._places: dict[str, list[tuple[str, str]]] = {}
@@ -44,7 +45,8 @@ class Places:
     def _scheduled(self, member: str) -> Fields:
         message_id = member[ARRIVAL_CHARS:]
         fields = from_packed(message_id, self.bodies.get(message_id))
-        return replace(fields, due_ms=self.schedule[member])
+        score = self.schedule[member]
+        return replace(fields, due_ms=math.ceil(score), held=score % 1 != 0)
 
     def _touch(self, message_id: str) -> None:
         if message_id not in self._step.before:

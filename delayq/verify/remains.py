@@ -72,7 +72,7 @@ def _content(part: str, found: Found) -> object:
     if part in {"stream", "dead"}:
         return {entry for entry, _ in found.content}
     if part == "schedule":
-        return {member: int(score) for member, score in found.content.items()}
+        return {member: float(score) for member, score in found.content.items()}
     return set(found.content) if part == "bodies" else found.content
 
 

@@ -238,6 +238,35 @@ MOVING = [
         ("lua/redrive.lua", "entry = true, deliveries = true,", "entry = true,"),
     ),
     mutant(
+        "who waits comes with the one that failed",
+        "test_parking.py::test_a_failure_sends_only_the_next_few_round",
+        (
+            "lua/prelude.lua",
+            "local HELD_MS, HELD_EACH_MS = 10000, 10",
+            "local HELD_MS, HELD_EACH_MS = 0, 0",
+        ),
+    ),
+    mutant(
+        "those that are let go come in the order in which they went back",
+        "test_parking.py::test_a_failure_sends_only_the_next_few_round",
+        ("lua/prelude.lua", "int(now - LET_GO + i)", "int(now)"),
+    ),
+    mutant(
+        "nobody is let go",
+        "test_parking.py::test_whoever_settles_the_first_lets_the_next_few_go",
+        ("lua/prelude.lua", " then let_go(parking, key, now) end", " then now = now + 0 end"),
+    ),
+    mutant(
+        "the bell is not rung for those that are let go",
+        "test_parking.py::test_whoever_settles_the_first_lets_the_next_few_go",
+        ("lua/prelude.lua", "  if tonumber(due[1]) < first then ring(parking.bell) end\n"),
+    ),
+    mutant(
+        "a retry is made due early",
+        "test_parking.py::test_a_message_that_waits_for_its_own_retry_is_not_made_due_early",
+        ("lua/prelude.lua", "return score and tonumber(score) % 1 ~= 0", "return score"),
+    ),
+    mutant(
         "park lets a later message pass",
         "test_parking.py::test_what_was_met_before_its_blocker_goes_behind_it_and_before_what_comes_later",
         ("lua/park.lua", "if first_waiting == row then return 3 end", "do return 3 end"),
