@@ -198,7 +198,8 @@ def test_what_is_held_comes_before_what_is_due_in_the_ms_after() -> None:
     s = parked(due_ms=HELD_MS + 1)
     s.promote("a")
     s.now_ms = s.scores["b"] = HELD_MS + 1
-    s.promote("b", "c")
+    s.promote("b")
+    s.promote("c")
     assert not s.judged("key", drained=False).violations
 
 
