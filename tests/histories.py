@@ -13,6 +13,7 @@ from delayq.verify.history import (
     Found,
     Handled,
     Handling,
+    InLane,
     Published,
     PublishFailed,
     Publishing,
@@ -29,7 +30,9 @@ START_MS = 1_000_000
 class Story:
     """Makes calls and events one after the other, a second apart, each as it ought to be."""
 
-    def __init__(self) -> None:
+    def __init__(self, lane: int = 0) -> None:
+        self.lane = lane
+        self.prefix = f"test:{{orders:{lane}}}:"
         self.calls: list[Audited] = []
         self.events: list[Recorded] = []
         self.now_ms = START_MS
@@ -60,15 +63,14 @@ class Story:
         if fenced:
             epoch, consumer = epoch or self.epoch, consumer or self.holder
         done = tuple(Write(self._words(words), reply) for words, reply in writes)
-        lease = f"{PREFIX}lease" if epoch is not None else None
+        lease = f"{self.prefix}lease" if epoch is not None else None
         at = f"{self.now_ms}-0"
-        told = (at, "orders", 0, script, self.now_ms * 1000, epoch, consumer, lease, refusal, done)
-        self.calls.append(Audited(*told))
+        made = (at, "orders", self.lane, script, self.now_ms * 1000)
+        self.calls.append(Audited(*made, epoch, consumer, lease, refusal, done))
 
     # A `_` in a word is a space.
-    @staticmethod
-    def _words(words: str) -> tuple[str, ...]:
-        parts = (PREFIX + w[1:] if w.startswith(":") else w for w in words.split(" "))
+    def _words(self, words: str) -> tuple[str, ...]:
+        parts = (self.prefix + w[1:] if w.startswith(":") else w for w in words.split(" "))
         return tuple(part.replace("_", " ") for part in parts)
 
     def publish(self, name: str, delay_ms: int | None = None, key: str | None = None) -> None:
@@ -217,31 +219,33 @@ class Story:
 
     def log(self, event: type[Recorded], process: str, /, **told: Any) -> None:
         """Record an event, a second after the last one."""
+        if issubclass(event, InLane):
+            told |= {"queue": "orders", "lane": self.lane}
         self.events.append(event(10**9 * (1 + len(self.events)), process, **told))
 
     def asked(self, name: str, when: str = "+0", **told: Any) -> None:
         """Record that a publish begins."""
-        self.log(Publishing, "p", queue="orders", id=name, when=when, **told)
+        self.log(Publishing, "p", id=name, when=when, **told)
 
     def receipt(self, name: str, due_ms: int, receipt_id: str = "") -> None:
         """Record that a publish was answered."""
         told = {"receipt_id": receipt_id or name, "duplicate": bool(receipt_id)}
-        self.log(Published, "p", queue="orders", id=name, due_ms=due_ms, **told)
+        self.log(Published, "p", id=name, due_ms=due_ms, **told)
 
     def refused(self, name: str) -> None:
         """Record that a publish was refused."""
-        self.log(PublishFailed, "p", queue="orders", id=name, error="full", written=False)
+        self.log(PublishFailed, "p", id=name, error="full", written=False)
 
     def begins(self, process: str, name: str, deliveries: int = 0) -> None:
         """Record that a handler is called."""
         told = {"entry": self.entries[name], "epoch": self.epoch, "consumer": self.holder}
         count = deliveries or self.base.get(name, 0) + self.deliveries[name]
-        self.log(Handling, process, queue="orders", id=name, deliveries=count, **told)
+        self.log(Handling, process, id=name, deliveries=count, **told)
 
     def ends(self, process: str, name: str, how: str = "ok", epoch: int = 0) -> None:
         """Record that it ended."""
         told = {"entry": self.entries[name], "epoch": epoch or self.epoch, "how": how}
-        self.log(Handled, process, queue="orders", id=name, **told)
+        self.log(Handled, process, id=name, **told)
 
     def handle(self, process: str, name: str, how: str = "ok") -> None:
         """Record a call of a handler."""
@@ -251,7 +255,7 @@ class Story:
     def checked(self, process: str, name: str, epoch: int) -> None:
         """Record that a check passed."""
         told = {"entry": self.entries[name], "epoch": epoch, "passed": True}
-        self.log(Checked, process, queue="orders", **told)
+        self.log(Checked, process, **told)
 
     def fault(self, kind: str, target: str = "", ms: int = 0) -> None:
         """Record a fault."""

@@ -4,13 +4,15 @@ from collections.abc import Callable
 
 import pytest
 
-from delayq.verify.history import FOREIGN
-from tests.histories import START_MS, Story
+from delayq import Ordering
+from delayq.keys import lane_of
+from delayq.verify.history import FOREIGN, Declared, Terms, Verdict
+from tests.histories import START_MS, Story, judge
 
 
-def story(*names: str, keyed: str | None = None) -> Story:
+def story(*names: str, keyed: str | None = None, lane: int = 0) -> Story:
     """Begin with messages that are ready, and a holder of the lease."""
-    s = Story()
+    s = Story(lane)
     for name in names:
         s.publish(name, key=keyed)
     s.acquire("c1")
@@ -39,8 +41,10 @@ def a_life() -> Story:
     return s
 
 
-def a_takeover(keyed: str | None = None) -> Story:
-    s = story("a", "b", "c", keyed=keyed)
+def a_takeover(keyed: str | None = None, lane: int = 0) -> Story:
+    s = story("a", "b", "c", keyed=keyed, lane=lane)
+    s.asked("a", key=keyed)
+    s.receipt("a", START_MS + 1_000)
     s.fetch("a", "b")
     s.begins("c1", "a")
     s.fault("kill", "c1")
@@ -607,3 +611,93 @@ def test_an_anomaly_is_found(invariant: str, said: str, plant: Callable[[Story],
     assert window and any(
         s.calls[at].at in "".join(window) for at in range(planted_at, len(s.calls))
     )
+
+
+# -- lanes --
+
+
+def in_lanes(*stories: Story, ordering: Ordering = "strict") -> Verdict:
+    """Have the histories of several lanes judged as that of one queue."""
+    lanes = len(stories)
+    queue = Declared("orders", ordering, max_deliveries=3, in_flight=2, lanes=lanes)
+    calls = [call for s in stories for call in s.calls]
+    events = sorted((e for s in stories for e in s.events), key=lambda event: event.at_ns)
+    return judge(Terms("test", {"orders": queue}), calls, events)
+
+
+@pytest.mark.parametrize("ordering", ["strict", "key", "none"])
+def test_lanes_may_have_the_same_ids_entries_epochs_and_consumers(ordering: Ordering) -> None:
+    verdict = in_lanes(a_takeover(lane=0), a_takeover(lane=1), ordering=ordering)
+    assert not verdict.violations
+    assert verdict.counts["acked"] == verdict.counts["accepted"] == 6
+    assert verdict.counts["extra"] == verdict.counts["published"] == 2
+    assert [(lease.lane, lease.holder[:2]) for lease in verdict.leases] == [
+        *((0, "c1"), (0, "c2")),
+        *((1, "c1"), (1, "c2")),
+    ]
+
+
+def test_one_epoch_may_be_of_two_consumers_in_two_lanes() -> None:
+    one, other = story("a"), Story(1)
+    other.publish("a")
+    other.acquire("c2")
+    for s, process in ((one, "c1"), (other, "c2")):
+        s.fetch("a")
+        s.handle(process, "a")
+        s.ack("a")
+    assert one.epoch == other.epoch
+    assert not in_lanes(one, other).violations
+
+
+def _lost_in_the_other(one: Story, other: Story) -> None:
+    one.handle("c1", "a")
+    one.ack("a")
+    other.receipt("a", START_MS + 1_000)
+
+
+def _handled_and_not_delivered_in_the_other(one: Story, other: Story) -> None:
+    other.entries["a"], other.deliveries["a"] = one.entries["a"], 1
+    one.handle("c1", "a")
+    one.ack("a")
+    other.epoch, other.holder = one.epoch, one.holder
+    other.handle("c1", "a")
+
+
+def _handled_again_in_one(one: Story, _other: Story) -> None:
+    one.handle("c1", "a")
+    one.handle("c1", "a")
+
+
+def _acknowledged_and_handled_in_the_other(one: Story, other: Story) -> None:
+    other.publish("a")
+    other.acquire("c2")
+    other.fetch("a")
+    other.handle("c2", "a")
+    one.begins("c1", "a")
+    one.ack("a")
+
+
+def _in_the_lane_of_another_key(_one: Story, other: Story) -> None:
+    other.publish("b", key=next(k for k in "klmn" if lane_of(k, 2) == 0))
+
+
+PLANTED_IN_LANES: list[tuple[str, str, Callable[[Story, Story], None]]] = [
+    ("I1", "a was published, and is lost", _lost_in_the_other),
+    ("I1", "a was handled, and never published", _handled_and_not_delivered_in_the_other),
+    ("I3", "a was handled twice as delivery 1", _handled_again_in_one),
+    ("I1", "under which no handler had returned", _acknowledged_and_handled_in_the_other),
+    ("I4", "b came to lane 1, and lane 0 is that of its key", _in_the_lane_of_another_key),
+]
+
+
+@pytest.mark.parametrize(
+    ("invariant", "said", "plant"), PLANTED_IN_LANES, ids=lambda v: getattr(v, "__name__", "")
+)
+def test_what_is_right_in_one_lane_excuses_nothing_in_another(
+    invariant: str, said: str, plant: Callable[[Story, Story], None]
+) -> None:
+    one, other = story("a"), Story(1)
+    one.fetch("a")
+    plant(one, other)
+    found = [v.sentence for v in in_lanes(one, other).violations if v.invariant == invariant]
+    assert any(said in sentence for sentence in found), found

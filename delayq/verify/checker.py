@@ -26,6 +26,7 @@ from delayq.verify.history import (
     Terms,
     Verdict,
     Violation,
+    Where,
 )
 from delayq.verify.holding import Holding
 from delayq.verify.lane import Lane
@@ -78,7 +79,7 @@ class Checker:
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
         self._lanes: dict[str, LaneChecker] = {}
-        self._fates: dict[str, Fates] = {}
+        self._fates: dict[Where, Fates] = {}
         self._processes = Processes(terms, self._fates)
         self._repeats = Repeats(terms, self._fates)
         self._models: dict[str, Lane] = {}
@@ -111,7 +112,7 @@ class Checker:
         """Judge what was taken. To be called once, at the end."""
         leases = [lease for lane in self._lanes.values() for lease in lane.leases.all()]
         self._note(self._processes.judge())
-        self._note(self._repeats.judge({(lease.queue, lease.epoch): lease for lease in leases}))
+        self._note(self._repeats.judge({(lease.where, lease.epoch): lease for lease in leases}))
         if self._looked:
             self._note(self._remains.judge())
         return Verdict(
@@ -128,7 +129,7 @@ class Checker:
             declared = self._terms.queues.get(call.queue) or Declared(call.queue, "none")
             self._lanes[prefix] = lane = LaneChecker(prefix, declared)
             self._models[prefix] = lane.lane
-            self._fates[call.queue] = lane.fates
+            self._fates[call.where] = lane.fates
         return self._lanes[prefix]
 
     def _note(self, findings: Iterable[Finding], *shows: str) -> None:

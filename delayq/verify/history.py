@@ -18,6 +18,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+Where = tuple[str, int]
+"""A lane: its queue, and its number."""
+
 # -- the audit --
 
 FOREIGN = "foreign"
@@ -54,6 +57,11 @@ class Audited:
     """What was answered instead of a result: a refusal, if nothing was written; or an error."""
     writes: tuple[Write, ...]
 
+    @property
+    def where(self) -> Where:
+        """The lane."""
+        return self.queue, self.lane
+
 
 # -- process logs and the fault log --
 
@@ -69,10 +77,22 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Publishing(Recorded):
-    """A message is about to be published."""
+class InLane(Recorded):
+    """Base of those that tell of a message. Ids, entries and epochs are unique in a lane alone."""
 
     queue: str
+    lane: int = field(default=0, kw_only=True)
+
+    @property
+    def where(self) -> Where:
+        """The lane."""
+        return self.queue, self.lane
+
+
+@dataclass(frozen=True, slots=True)
+class Publishing(InLane):
+    """A message is about to be published."""
+
     id: str
     when: str
     """`+<ms>` from the server's now, or absolute `<ms>`, as `message.when` encodes it."""
@@ -81,10 +101,9 @@ class Publishing(Recorded):
 
 
 @dataclass(frozen=True, slots=True)
-class Published(Recorded):
+class Published(InLane):
     """`publish` of `id` returned a receipt."""
 
-    queue: str
     id: str
     """As in `Publishing`."""
     receipt_id: str
@@ -93,10 +112,9 @@ class Published(Recorded):
 
 
 @dataclass(frozen=True, slots=True)
-class PublishFailed(Recorded):
+class PublishFailed(InLane):
     """`publish` of `id` raised."""
 
-    queue: str
     id: str
     error: str
     written: bool | None
@@ -104,18 +122,16 @@ class PublishFailed(Recorded):
 
 
 @dataclass(frozen=True, slots=True)
-class Cancelled(Recorded):
+class Cancelled(InLane):
     """`cancel` of `id` returned True."""
 
-    queue: str
     id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Handling(Recorded):
+class Handling(InLane):
     """A handler is about to be called; the first line that it writes itself."""
 
-    queue: str
     id: str
     entry: str
     epoch: int
@@ -127,10 +143,9 @@ class Handling(Recorded):
 
 
 @dataclass(frozen=True, slots=True)
-class Handled(Recorded):
+class Handled(InLane):
     """The handler ended."""
 
-    queue: str
     id: str
     entry: str
     epoch: int
@@ -141,10 +156,9 @@ class Handled(Recorded):
 
 
 @dataclass(frozen=True, slots=True)
-class Checked(Recorded):
+class Checked(InLane):
     """A handler called `context.check()`, as before a step that cannot be taken back."""
 
-    queue: str
     entry: str
     epoch: int
     passed: bool
@@ -211,7 +225,9 @@ class Declared:
     """Whether due messages are corrected first: then a publish may go past them."""
     max_deliveries: int | None = None
     in_flight: int = 1
-    """Messages that one consumer may hold handled or in hand and not acknowledged: its batch."""
+    """Messages of a lane that one consumer may hold handled or in hand and not acknowledged: its
+    batch."""
+    lanes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +268,11 @@ class Lease:
     until_us: int | None
     """None: it was held to the end."""
     ended: Literal["", "released", "expired", "taken over"]
+
+    @property
+    def where(self) -> Where:
+        """The lane."""
+        return self.queue, self.lane
 
 
 @dataclass(frozen=True, slots=True)

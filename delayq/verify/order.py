@@ -4,14 +4,18 @@ Proved: what is promoted is the first of the schedule, and a publish due now doe
 is due already. Where due messages are corrected first (`on_due`), a publish may go past them, and
 what one call promotes is in order in itself.
 
+Where the queue has several lanes, a message that has a key comes to the lane of its key: so the
+lane's order is the key's.
+
 Assumed: nothing but that the audit is complete.
 """
 
 import heapq
 from collections.abc import Iterator
 
+from delayq.keys import lane_of
 from delayq.verify.history import FOREIGN, Audited, Declared
-from delayq.verify.step import Finding, Step
+from delayq.verify.step import Change, Finding, Step
 
 Turn = tuple[float, str]
 """Due ms, or of what is held its score, and member: the member begins with the arrival number."""
@@ -22,6 +26,7 @@ class Order:
 
     def __init__(self, declared: Declared) -> None:
         self._on_due = declared.on_due
+        self._lanes = declared.lanes
         self._due: dict[str, float] = {}
         """Members of the schedule that are not promoted."""
         self._next: list[Turn] = []
@@ -33,6 +38,7 @@ class Order:
         last: Turn = (0, "")
         for change in step.changes:
             added, message_id = change.what == "added", change.fields.id
+            yield from self._in_its_lane(call, change)
             if change.place == "scheduled" and change.what != "removed":
                 score = (change.fields.due_ms or 0) - change.fields.held / 2
                 self._due[change.at] = score
@@ -48,6 +54,17 @@ class Order:
                 self._due.pop(member, None)
             elif added and change.place == "stream":
                 yield from self._not_past(call, message_id)
+
+    def _in_its_lane(self, call: Audited, change: Change) -> Iterator[Finding]:
+        key, message_id = change.fields.key, change.fields.id
+        if key is None or change.what != "added" or call.script == FOREIGN:
+            return
+        lane = lane_of(key, self._lanes)
+        if lane != call.lane:
+            said = (
+                f"{message_id} came to lane {call.lane}, and lane {lane} is that of its key {key!r}"
+            )
+            yield Finding("I4", said, (message_id,))
 
     def _in_turn(self, call: Audited, turn: Turn, last: Turn) -> Iterator[Finding]:
         first = self._first()

@@ -29,6 +29,7 @@ from delayq.verify.history import (
     Publishing,
     Recorded,
     Terms,
+    Where,
 )
 from delayq.verify.step import Finding
 
@@ -39,27 +40,27 @@ _RAISED = {"rejected", "never retried", "failed"}
 class Processes:
     """Judges what one process log after the other says, an event at a time."""
 
-    def __init__(self, terms: Terms, fates: Mapping[str, Fates]) -> None:
+    def __init__(self, terms: Terms, fates: Mapping[Where, Fates]) -> None:
         self.counts: Counter[str] = Counter()
         self._fates = fates
         self._forgetful = not terms.durable
         self._server_died = False
-        self._asked: dict[tuple[str, str, str], Publishing] = {}
-        self._published: dict[tuple[str, str], Published] = {}
-        self._refused: dict[tuple[str, str], PublishFailed] = {}
-        self._maybe: set[tuple[str, str]] = set()
+        self._asked: dict[tuple[str, Where, str], Publishing] = {}
+        self._published: dict[tuple[Where, str], Published] = {}
+        self._refused: dict[tuple[Where, str], PublishFailed] = {}
+        self._maybe: set[tuple[Where, str]] = set()
         """Messages that were accepted, or may have been."""
-        self._first_of: dict[tuple[str, str], str] = {}
-        """For each queue and dedup id, the message that was accepted."""
-        self._consumers: dict[tuple[str, int], str] = {}
-        self._handling: set[str] = set()
-        """Queues that somebody handled messages of."""
+        self._first_of: dict[tuple[Where, str], str] = {}
+        """For each lane and dedup id, the message that was accepted."""
+        self._consumers: dict[tuple[Where, int], str] = {}
+        self._handling: set[Where] = set()
+        """Lanes that somebody handled messages of."""
 
     def take(self, event: Recorded) -> Iterator[Finding]:
         """Take the next event."""
         match event:
             case Publishing():
-                self._asked[event.process, event.queue, event.id] = event
+                self._asked[event.process, event.where, event.id] = event
             case Published():
                 yield from self._receipt(event)
             case PublishFailed():
@@ -75,8 +76,8 @@ class Processes:
     def judge(self) -> Iterator[Finding]:
         """Judge what can be judged only at the end."""
         yield from self._refused_and_there()
-        for (queue, message_id), receipt in self._published.items():
-            fate = self._fate(queue, message_id)
+        for (where, message_id), receipt in self._published.items():
+            fate = self._fate(where, message_id)
             if fate is None or fate.end == "lost":
                 if self._forgetful and self._server_died:
                     self.counts["lost_with_server"] += 1
@@ -88,8 +89,8 @@ class Processes:
                         (message_id,),
                         (told(receipt),),
                     )
-        for queue in self._handling & self._fates.keys():
-            for message_id, fate in self._fates[queue].by_id.items():
+        for where in self._handling & self._fates.keys():
+            for message_id, fate in self._fates[where].by_id.items():
                 yield from self._settled(message_id, fate)
 
     def _settled(self, message_id: str, fate: Fate) -> Iterator[Finding]:
@@ -107,13 +108,13 @@ class Processes:
     # -- publishing --
 
     def _receipt(self, event: Published) -> Iterator[Finding]:
-        asked = self._asked.pop((event.process, event.queue, event.id), None)
+        asked = self._asked.pop((event.process, event.where, event.id), None)
         self.counts["duplicates_refused" if event.duplicate else "published"] += 1
-        self._published[event.queue, event.receipt_id] = event
-        self._maybe.add((event.queue, event.id))
-        fate = self._fate(event.queue, event.receipt_id)
+        self._published[event.where, event.receipt_id] = event
+        self._maybe.add((event.where, event.id))
+        fate = self._fate(event.where, event.receipt_id)
         if asked and asked.dedup_id is not None:
-            first = self._first_of.setdefault((event.queue, asked.dedup_id), event.receipt_id)
+            first = self._first_of.setdefault((event.where, asked.dedup_id), event.receipt_id)
             if first != event.receipt_id:
                 said = f"{asked.dedup_id!r} is the dedup id of {first}, and of {event.receipt_id}"
                 yield Finding("I7", said, (first, event.receipt_id), (told(event),))
@@ -134,18 +135,18 @@ class Processes:
                 yield Finding("I2", said, *shows)
 
     def _refusal(self, event: PublishFailed) -> None:
-        self._asked.pop((event.process, event.queue, event.id), None)
+        self._asked.pop((event.process, event.where, event.id), None)
         self.counts["unsure" if event.written is None else "publish_refused"] += 1
         if event.written is False:
-            self._refused[event.queue, event.id] = event
+            self._refused[event.where, event.id] = event
         else:
-            self._maybe.add((event.queue, event.id))
+            self._maybe.add((event.where, event.id))
 
     def _refused_and_there(self) -> Iterator[Finding]:
         """Judge messages of which every attempt was refused."""
-        maybe = self._maybe | {(queue, message_id) for _, queue, message_id in self._asked}
-        for (queue, message_id), event in self._refused.items():
-            if (queue, message_id) not in maybe and self._fate(queue, message_id):
+        maybe = self._maybe | {(where, message_id) for _, where, message_id in self._asked}
+        for (where, message_id), event in self._refused.items():
+            if (where, message_id) not in maybe and self._fate(where, message_id):
                 said = f"{message_id} was refused, and is there"
                 yield Finding("I1", said, (message_id,), (told(event),))
 
@@ -153,9 +154,9 @@ class Processes:
 
     def _begins(self, event: Handling) -> Iterator[Finding]:
         self.counts["handled"] += 1
-        self._handling.add(event.queue)
-        fates, shows = self._fates.get(event.queue), ((event.id,), (told(event),))
-        known = self._consumers.setdefault((event.queue, event.epoch), event.consumer)
+        self._handling.add(event.where)
+        fates, shows = self._fates.get(event.where), ((event.id,), (told(event),))
+        known = self._consumers.setdefault((event.where, event.epoch), event.consumer)
         if known != event.consumer:
             said = f"epoch {event.epoch} is of two consumers, {known} and {event.consumer}"
             yield Finding("I5", said, *shows)
@@ -172,13 +173,13 @@ class Processes:
             yield Finding("I1", f"{said}, and was not delivered so", *shows)
 
     def _ends(self, event: Handled) -> None:
-        if fate := self._fate(event.queue, event.id):
+        if fate := self._fate(event.where, event.id):
             if event.how == "ok":
                 fate.succeeded.add(event.epoch)
             fate.raised |= event.how == "raised"
 
-    def _fate(self, queue: str, message_id: str) -> Fate | None:
-        return self._fates[queue].by_id.get(message_id) if queue in self._fates else None
+    def _fate(self, where: Where, message_id: str) -> Fate | None:
+        return self._fates[where].by_id.get(message_id) if where in self._fates else None
 
 
 def told(event: Recorded) -> str:

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from delayq.verify.fates import Fates
-from delayq.verify.history import Checked, Fault, Handled, Handling, Lease, Recorded, Terms
+from delayq.verify.history import Checked, Fault, Handled, Handling, Lease, Recorded, Terms, Where
 from delayq.verify.processes import told
 from delayq.verify.step import Finding
 
@@ -43,17 +43,17 @@ class Run:
 class Repeats:
     """Judges what was handled again, an event at a time."""
 
-    def __init__(self, terms: Terms, fates: Mapping[str, Fates]) -> None:
+    def __init__(self, terms: Terms, fates: Mapping[Where, Fates]) -> None:
         self.counts: Counter[str] = Counter()
         self._terms = terms
         self._fates = fates
-        self._last: dict[tuple[str, str], Run] = {}
-        self._running: dict[str, dict[tuple[str, str], Run]] = {}
+        self._last: dict[tuple[Where, str], Run] = {}
+        self._running: dict[Where, dict[tuple[str, str], Run]] = {}
         self._again: list[tuple[Run, Handling]] = []
         self._beside: list[tuple[Handling, Recorded]] = []
-        self._newest: dict[str, Handling] = {}
-        """For each ordered queue the first handling of its newest epoch."""
-        self._terms_began: dict[tuple[str, int], int] = {}
+        self._newest: dict[Where, Handling] = {}
+        """For each lane of an ordered queue the first handling of its newest epoch."""
+        self._terms_began: dict[tuple[Where, int], int] = {}
         self._faults: dict[str, list[Fault]] = {}
 
     def take(self, event: Recorded) -> None:
@@ -62,10 +62,10 @@ class Repeats:
             case Handling():
                 self._begins(event)
             case Handled():
-                if run := self._running.get(event.queue, {}).pop((event.process, event.id), None):
+                if run := self._running.get(event.where, {}).pop((event.process, event.id), None):
                     run.how = event.how
             case Checked(passed=True):
-                newest = self._newest.get(event.queue)
+                newest = self._newest.get(event.where)
                 if newest and newest.epoch > event.epoch:
                     self._beside.append((newest, event))
             case Fault():
@@ -75,22 +75,22 @@ class Repeats:
                     self._kill(event.target)
 
     def _begins(self, event: Handling) -> None:
-        self._terms_began.setdefault((event.queue, event.epoch), event.at_ns)
-        if before := self._last.get((event.queue, event.id)):
+        self._terms_began.setdefault((event.where, event.epoch), event.at_ns)
+        if before := self._last.get((event.where, event.id)):
             self._again.append((before, event))
-        running = self._running.setdefault(event.queue, {})
+        running = self._running.setdefault(event.where, {})
         if self._ordered(event.queue):
-            newest = self._newest.setdefault(event.queue, event)
+            newest = self._newest.setdefault(event.where, event)
             if newest.epoch > event.epoch:
                 self._beside.append((newest, event))
             elif newest.epoch < event.epoch:
-                self._newest[event.queue] = event
+                self._newest[event.where] = event
         for other in (run.began for run in running.values()):
             same = other.entry == event.entry or self._ordered(event.queue)
             if same and other.epoch != event.epoch:
                 self._beside.append((event, other))
         run = Run(event)
-        self._last[event.queue, event.id] = running[event.process, event.id] = run
+        self._last[event.where, event.id] = running[event.process, event.id] = run
 
     def _ordered(self, queue: str) -> bool:
         return queue in self._terms.queues and self._terms.queues[queue].ordering != "none"
@@ -102,23 +102,23 @@ class Repeats:
 
     # -- at the end --
 
-    def judge(self, leases: Mapping[tuple[str, int], Lease]) -> Iterator[Finding]:
+    def judge(self, leases: Mapping[tuple[Where, int], Lease]) -> Iterator[Finding]:
         """Judge what was found.
 
-        :param leases: by queue and epoch
+        :param leases: by lane and epoch
         """
-        extra: Counter[tuple[str, int]] = Counter()
+        extra: Counter[tuple[Where, int]] = Counter()
         for before, event in self._again:
             fate = (
-                self._fates[event.queue].by_id.get(event.id) if event.queue in self._fates else None
+                self._fates[event.where].by_id.get(event.id) if event.where in self._fates else None
             )
             if fate and (fate.foreign or fate.restarted):
                 continue
-            yield from self._explained(before, event, leases.get((event.queue, before.began.epoch)))
+            yield from self._explained(before, event, leases.get((event.where, before.began.epoch)))
             if before.how != "raised":
-                extra[event.queue, before.began.epoch] += 1
+                extra[event.where, before.began.epoch] += 1
         self.counts["extra"] = extra.total()
-        for (queue, epoch), count in extra.items():
+        for ((queue, _), epoch), count in extra.items():
             most = self._terms.queues[queue].in_flight if queue in self._terms.queues else 1
             self.counts["extra_allowed"] += most
             if count > most:
@@ -165,7 +165,7 @@ class Repeats:
     def _between(self, older: Recorded, until: Recorded) -> Iterator[Fault]:
         since_ns = older.at_ns
         if isinstance(older, Handling | Checked):
-            since_ns = self._terms_began.get((older.queue, older.epoch), since_ns) - BEFORE_NS
+            since_ns = self._terms_began.get((older.where, older.epoch), since_ns) - BEFORE_NS
         for fault in (*self._faults.get(older.process, ()), *self._faults.get("", ())):
             # A stall that was noticed afterwards is told when it is over.
             began_ns = fault.at_ns - fault.ms * 1_000_000 * (fault.kind == "stall")
