@@ -24,6 +24,7 @@ class Tenure:
     """Under what a consumer handles messages, from taking over until its lease is over."""
 
     consumer: str
+    lane: int
     epoch: int
     lost: anyio.Event
     trusted_until: Callable[[], float]
@@ -46,11 +47,16 @@ class Context(NamedTuple):
         return self.tenure.consumer
 
     @property
-    def epoch(self) -> int:
-        """Grows with every holder of the lease.
+    def lane(self) -> int:
+        """The lane that the message is in: 0, where the queue has only one."""
+        return self.tenure.lane
 
-        A store that keeps the highest it saw, and refuses older ones, is safe from a consumer that
-        was frozen and woke.
+    @property
+    def epoch(self) -> int:
+        """Grows with every holder of the lane's lease.
+
+        A store that keeps the highest it saw of a lane, and refuses older ones, is safe from a
+        consumer that was frozen and woke.
         """
         return self.tenure.epoch
 

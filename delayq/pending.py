@@ -68,10 +68,15 @@ class Reclaimed:
 
 
 class Pending:
-    """The pending list of one queue."""
+    """The pending list of one lane."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
+
+    @property
+    def lane(self) -> int:
+        """The number of the lane."""
+        return self._queue.keys.lane
 
     async def ensure_group(self) -> None:
         """Create the consumer group, at the beginning of the stream, if it is not there.

@@ -40,7 +40,8 @@ class Service(Settling):
         self.listening = False
         """Whether it waits for messages that are new."""
         lease = term.lease
-        self._tenure = Tenure(lease.holder, lease.epoch, term.lost, term.trusted_until)
+        lane = work.pending.lane
+        self._tenure = Tenure(lease.holder, lane, lease.epoch, term.lost, term.trusted_until)
         self._pace = Pace(work.handling.concurrency, work.batch)
         self._pool: Pool[Any] = Pool(self._work_on, work.handling.concurrency, self._look_again)
         self._tasks: TaskGroup

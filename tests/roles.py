@@ -18,6 +18,7 @@ class Handled:
     body: Any
     consumer: str
     deliveries: int
+    lane: int
 
 
 @dataclass
@@ -39,7 +40,8 @@ class Troupe:
     now_active: Active | None = None
 
     async def handle(self, body: Any, context: Context) -> None:
-        self.handled.append(Handled(body, context.consumer, context.message.deliveries))
+        deliveries = context.message.deliveries
+        self.handled.append(Handled(body, context.consumer, deliveries, context.lane))
         self.begun.set()
         self.begun = anyio.Event()
         if body in self.held:

@@ -2,10 +2,11 @@
 
 import pytest
 
-from delayq import Queue
+from delayq import Queue, Server
 from delayq.errors import BacklogFull, LanesDiffer
 from delayq.keys import LaneKeys, lane_of
 from tests.conftest import Client
+from tests.roles import troupe
 
 KEYS = LaneKeys("test", "orders")
 
@@ -90,3 +91,12 @@ async def test_destroying_it_leaves_no_key_of_any_lane(queue: Queue, client: Cli
     await queue.publish_many([queue.message(n, delay=60, key=f"k{n}") for n in range(40)])
     await queue.destroy()
     assert await client.keys("*") == []
+
+
+async def test_a_handler_is_told_the_lane(server: Server, queue: Queue) -> None:
+    lane = queue.every_lane[lane_of("k", 4)]
+    async with troupe(server, lane) as t:
+        await queue.publish(1, key="k")
+        await t.active("c1")
+        await t.settled(1)
+    assert [handled.lane for handled in t.handled] == [lane.keys.lane] != [0]
