@@ -40,7 +40,7 @@ class Reader:
 
     async def handle(self, body: Any, context: Context) -> None:
         """Handle a message, and record it."""
-        place = {"queue": self._queue, "entry": context.entry, "epoch": context.epoch}
+        place = self._place(context)
         message = context.message
         self._log.write(
             Handling,
@@ -108,5 +108,8 @@ class Reader:
             passed = False
             raise
         finally:
-            place = {"queue": self._queue, "entry": context.entry, "epoch": context.epoch}
-            self._log.write(Checked, **place, passed=passed)
+            self._log.write(Checked, **self._place(context), passed=passed)
+
+    def _place(self, context: Context) -> dict[str, Any]:
+        where = {"queue": self._queue, "lane": context.lane}
+        return {**where, "entry": context.entry, "epoch": context.epoch}

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from delayq.verify.history import Fault, Handling, Published, Recorded
+from delayq.verify.history import Fault, Handling, Published, Recorded, Where
 
 BOUNDS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 """Upper bounds of the classes of a histogram; the last class has none."""
@@ -48,9 +48,7 @@ class Figures:
     faults: list[Fault] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
     """Events by kind."""
-    _holder: str = ""
-    _epoch: int = 0
-    _blamed: tuple[str, int] | None = None
+    _lanes: dict[Where, "_Held"] = field(default_factory=lambda: defaultdict(_Held))
 
     def recorded(self, event: Recorded) -> None:
         """Take the next event."""
@@ -71,25 +69,37 @@ class Figures:
         return (server_us / 1000 - self.server_ms) / 1000 - self.began_ns / 1e9
 
     def _blame(self, fault: Fault) -> None:
-        if fault.target == self._holder and fault.kind in _CAUSES:
-            self._blamed = _CAUSES[fault.kind], fault.at_ns
-        elif fault.kind in ("server kill", "server stall"):
-            self._blamed = "server", fault.at_ns
+        for lane in self._lanes.values():
+            if fault.target == lane.holder and fault.kind in _CAUSES:
+                lane.blamed = _CAUSES[fault.kind], fault.at_ns
+            elif fault.kind in ("server kill", "server stall"):
+                lane.blamed = "server", fault.at_ns
 
     def _handling(self, event: Handling) -> None:
         if event.deliveries == 1 and event.due_ms:
             self.lateness.add(event.at_ns / 1e6 + self.server_ms - event.due_ms)
-        if event.epoch > self._epoch:
-            if self.ordered and self._blamed and self._holder != event.process:
-                cause, since_ns = self._blamed
+        lane = self._lanes[event.where]
+        if event.epoch > lane.epoch:
+            if self.ordered and lane.blamed and lane.holder != event.process:
+                cause, since_ns = lane.blamed
                 self.failovers[cause].append((event.at_ns - since_ns) / 1e6)
-            self._holder, self._epoch, self._blamed = event.process, event.epoch, None
-        elif event.epoch == self._epoch and self._is_over(event.at_ns):
-            self._blamed = None
+            self._lanes[event.where] = _Held(event.process, event.epoch)
+        elif event.epoch == lane.epoch and lane.survived(event.at_ns, self.lease_ttl_ms):
+            lane.blamed = None
 
-    def _is_over(self, at_ns: int) -> bool:
+
+@dataclass
+class _Held:
+    """By whom a lane was held when something of it was last handled."""
+
+    holder: str = ""
+    epoch: int = 0
+    blamed: tuple[str, int] | None = None
+    """What may end that, and when it was."""
+
+    def survived(self, at_ns: int, lease_ttl_ms: int) -> bool:
         """Tell whether what is blamed was so long ago that the holder has survived it."""
-        return self._blamed is not None and at_ns - self._blamed[1] > 3e6 * self.lease_ttl_ms
+        return self.blamed is not None and at_ns - self.blamed[1] > 3e6 * lease_ttl_ms
 
 
 def quantile(values: Sequence[float], part: float) -> float:

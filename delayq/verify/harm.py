@@ -83,10 +83,10 @@ async def freeze(stage: Stage, chance: Random) -> None:
 async def freeze_to_the_takeover(stage: Stage, chance: Random) -> None:
     """SIGSTOP an active consumer, and SIGCONT it in the instant in which another has its lease."""
     with stage.holding(chance, stage.is_active) as player, _thawed(stage, player):
-        epoch = await stage.epoch(player)
+        term = await stage.term(player)
         stage.note("freeze", player.name, note="to the takeover")
         player.signal(signal.SIGSTOP)
-        await stage.followed(player, epoch)
+        await stage.followed(term)
 
 
 async def freeze_into_the_successor(stage: Stage, chance: Random) -> None:
@@ -104,10 +104,10 @@ async def freeze_into_the_successor(stage: Stage, chance: Random) -> None:
 async def freeze_at_a_point(stage: Stage, chance: Random) -> None:
     """SIGSTOP a consumer exactly before or after a script, for longer than its lease."""
     with stage.holding(chance, stage.is_active) as player, _thawed(stage, player):
-        epoch = await stage.epoch(player)
+        term = await stage.term(player)
         point = f"{chance.choice(('before', 'after'))} {chance.choice(SETTLING[:4])}"
         await _at_a_point(stage, player, chance, "freeze", point)
-        await stage.followed(player, epoch)
+        await stage.followed(term)
         await anyio.sleep(chance.choice((0.0, 0.5)) * stage.lease_ttl_s)
 
 

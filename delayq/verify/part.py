@@ -34,6 +34,7 @@ class Part:
     seed: int
     ordering: Ordering
     on_failure: OnFailure
+    lanes: int
     lease_ttl_ms: int
     rate: float
     """Messages per second, of a producer."""
@@ -58,5 +59,11 @@ class Part:
         """Make the app that a process of this part runs, and its queue."""
         app = App(redis_url=self.url, namespace=self.namespace, observe=observe)
         retry = Retry(max_deliveries=MAX_DELIVERIES, base_ms=5, cap_ms=50)
-        queue = app.queue(QUEUE, ordering=self.ordering, retry=retry, on_failure=self.on_failure)
+        queue = app.queue(
+            QUEUE,
+            ordering=self.ordering,
+            retry=retry,
+            on_failure=self.on_failure,
+            lanes=self.lanes,
+        )
         return app, queue

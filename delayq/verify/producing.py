@@ -71,7 +71,7 @@ class Author:
             case "cancelled":
                 await self._one(first)
                 if await outlast(lambda: self._queue.cancel(first.id)):
-                    self._log.write(Cancelled, queue=self._queue.name, id=first.id)
+                    self._write(Cancelled, first)
             case "rescheduled":
                 await self._one(first)
                 await outlast(lambda: self._queue.reschedule(first.id, delay=step.again_s))
@@ -116,7 +116,8 @@ class Author:
             self.published += not receipt.duplicate
 
     def _write(self, kind: type[Recorded], draft: "_Draft", **told: Any) -> None:
-        self._log.write(kind, queue=self._queue.name, id=draft.id, **told)
+        lane = self._queue.lane_of(self._queue.message(draft.item.body, **draft.options)).keys
+        self._log.write(kind, queue=lane.queue, lane=lane.lane, id=draft.id, **told)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from delayq import logs
 from delayq.clock import mono_s, real_ms
 from delayq.connection import clock_offset_ms, outlast
 from delayq.errors import ServerError
+from delayq.keys import LaneKeys
 from delayq.supervisor import signalled
 from delayq.verify import audit
 from delayq.verify.checker import Checker
@@ -49,7 +50,7 @@ class Run:
         self.checker = Checker(self._terms())
         self.left = 0
         """Messages that were not handled in the end."""
-        self._read_to = "0-0"
+        self._read_to: dict[LaneKeys, str] = {}
         self._began_s = mono_s()
 
     async def play(self, breakings: dict[str, Breaking]) -> None:
@@ -159,12 +160,17 @@ class Run:
 
     async def _read(self) -> None:
         """Feed the checker with what the audit has, and free it."""
-        keys = self.stage.queue.keys
+        for lane in self.stage.queue.every_lane:
+            await self._read_lane(lane.keys)
+
+    async def _read_lane(self, keys: LaneKeys) -> None:
+        before = at = self._read_to.get(keys, "0-0")
         with translated():
-            async for call in audit.read(self.stage.client, keys, self._read_to):
+            async for call in audit.read(self.stage.client, keys, before):
                 self.checker.audited(call)
-                self._read_to = call.at
-        await self.stage.command("XTRIM", keys.audit, "MINID", self._read_to)
+                at = self._read_to[keys] = call.at
+        if at != before:
+            await self.stage.command("XTRIM", keys.audit, "MINID", at)
 
     async def _show(self) -> None:
         while True:
@@ -175,7 +181,7 @@ class Run:
                 published=self.stage.count("published"),
                 handled=self.stage.count("handled"),
                 faults=self.stage.struck.total(),
-                active=",".join(sorted(self.stage.active)),
+                active=self.stage.who(),
                 violations=len(self.checker.violations) if self._durable else "told at the end",
             )
 
@@ -199,6 +205,7 @@ class Run:
             queue.on_failure,
             max_deliveries=MAX_DELIVERIES,
             in_flight=max(BATCHES),
+            lanes=queue.lanes,
         )
         return Terms(queue.keys.namespace, {queue.name: declared}, durable=self._durable)
 

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from delayq.keys import MAX_LANES
 from delayq.queue import Ordering
 from delayq.settings import Settings, checked, checked_url
 from delayq.verify.faults import FAMILIES
@@ -31,6 +32,7 @@ class VerifySettings(Settings):
         "", description=f"Which, parted by commas: {', '.join(FAMILIES)}; empty: all that may be"
     )
     ordering: Ordering = Field("key", description="Ordering of the queue")
+    lanes: int = Field(1, ge=1, le=MAX_LANES, description="Lanes of the queue")
     consumers: int = Field(3, ge=1, le=16, description="Processes that handle and promote")
     producers: int = Field(2, ge=1, le=16, description="Processes that publish")
     per_second: int = Field(

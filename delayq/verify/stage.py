@@ -1,4 +1,4 @@
-"""What the faults of a run work on: its processes, its server, its lane, and the fault log."""
+"""What the faults of a run work on: its processes, its server, its lanes, and the fault log."""
 
 import random
 import signal
@@ -54,8 +54,8 @@ class Stage:
     server: OwnServer | None
     """A server that is our own to kill."""
     server_held: bool = False
-    active: set[str] = field(default_factory=set)
-    """Names of the players that are active consumers."""
+    active: dict[str, set[int]] = field(default_factory=dict)
+    """Names of the players that are active consumers, and the lanes that each is active in."""
     struck: Counter[str] = field(default_factory=Counter)
     """How often each fault was done."""
     crashes: list[str] = field(default_factory=list)
@@ -76,6 +76,13 @@ class Stage:
         """Tell whether a player is an active consumer."""
         return player.part.name in self.active
 
+    def who(self) -> str:
+        """Tell who is active; if there are several lanes, in how many of them."""
+        told = sorted(self.active.items())
+        if self.queue.lanes == 1:
+            return ",".join(name for name, _ in told)
+        return ",".join(f"{name}:{len(lanes)}" for name, lanes in told)
+
     async def told_of(self, player: Player | None = None, *, after: int, **wanted: object) -> Said:
         """Wait for a process to tell something, and return it."""
         while True:
@@ -90,13 +97,20 @@ class Stage:
         self.told.append((player, said))
         self._more.set()
         self._more = anyio.Event()
+        name, lane = player.part.name, said.get("lane") or 0
         match said.get("event"):
             case "TookOver":
-                self.active.add(player.part.name)
+                self.active.setdefault(name, set()).add(lane)
             case "Released" | "LeaseEnded" | "StoodBy":
-                self.active.discard(player.part.name)
+                self._is_over(name, lane)
             case "Ended" if said["how"] == "crashed":
                 self.crashes.append(f"{player.name}: {said['role']} crashed: {said['error']}")
+
+    def _is_over(self, name: str, lane: int) -> None:
+        lanes = self.active.get(name, set())
+        lanes.discard(lane)
+        if not lanes:
+            self.active.pop(name, None)
 
     @contextmanager
     def holding(self, chance: random.Random, suits: Callable[[Player], bool]) -> Iterator[Player]:
@@ -130,7 +144,7 @@ class Stage:
 
     def ended(self, player: Player, status: int) -> None:
         """Hear that a process has ended."""
-        self.active.discard(player.part.name)
+        self.active.pop(player.part.name, None)
         if status not in _EXPECTED:
             self.crashes.append(f"{player.name}: exit status {status}: {player.last_words()}")
 
@@ -173,18 +187,30 @@ class Stage:
         """
         return await scripts.command(self.client, *words, **parsing)
 
-    async def epoch(self, player: Player) -> str | None:
-        """Return the epoch of the lease that a consumer holds, or whoever holds it now."""
+    async def term(self, player: Player) -> "Term":
+        """Return the term of a consumer in a lane that it is active in; or of whoever is now."""
         consumer = f"{self.queue.name}.{player.part.name}"
-        key = self.queue.keys.lease(None if self.queue.ordered else consumer)
+        lane = min(self.active.get(player.part.name, ()), default=0)
+        key = self.queue.every_lane[lane].keys.lease(None if self.queue.ordered else consumer)
+        return Term(key, await self._epoch(key))
+
+    async def followed(self, term: "Term") -> None:
+        """Wait until a term is over; or, for it may not be, long enough."""
+        with anyio.move_on_after(3 * self.lease_ttl_s):
+            while await self._epoch(term.key) == term.epoch:  # noqa: ASYNC110 - the event is another process's
+                await anyio.sleep(0.002)
+
+    async def _epoch(self, key: str) -> str | None:
         epoch: str | None = await self.command("HGET", key, "epoch")
         return epoch
 
-    async def followed(self, player: Player, epoch: str | None) -> None:
-        """Wait until the lease of this epoch is over; or, for it may not be, long enough."""
-        with anyio.move_on_after(3 * self.lease_ttl_s):
-            while await self.epoch(player) == epoch:  # noqa: ASYNC110 - the event is another process's
-                await anyio.sleep(0.002)
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A lease, and the epoch that it has."""
+
+    key: str
+    epoch: str | None
 
 
 def handles(player: Player) -> bool:

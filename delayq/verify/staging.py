@@ -105,6 +105,7 @@ def _part(settings: VerifySettings, seed: int, url: str, folder: Path, patch: Pa
         seed=seed,
         ordering=settings.ordering,
         on_failure=policy if ordered else "block",
+        lanes=settings.lanes,
         lease_ttl_ms=settings.lease_ttl_ms,
         rate=settings.per_second / settings.producers,
         patch=patch,
