@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from delayq.verify import foreign, harm, serving, ways
+from delayq.verify import foreign, harm, members, serving, ways
 from delayq.verify.stage import Stage
 
 Need = Literal["", "told", "own"]
@@ -47,6 +47,7 @@ FAMILIES: dict[str, tuple[Breaking, ...]] = {
         Breaking(harm.freeze_into_the_successor),
         Breaking(harm.freeze_at_a_point),
     ),
+    "members": (Breaking(members.join), Breaking(members.leave)),
     "block": (Breaking(harm.block_the_loop),),
     "poison": (Breaking(harm.poison),),
     "network": (

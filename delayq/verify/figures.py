@@ -8,7 +8,9 @@ from delayq.verify.history import Fault, Handling, Published, Recorded, Where
 
 BOUNDS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 """Upper bounds of the classes of a histogram; the last class has none."""
-_CAUSES = {"kill": "kill", "stop": "stop", "freeze": "freeze", "stall": "block", "cut": "network"}
+CAUSES = {"kill": "kill", "stop": "stop", "freeze": "freeze", "stall": "block", "cut": "network"}
+"""Kinds of faults that end a term of the process they befall."""
+SERVER = {"server kill", "server stall"}
 
 
 @dataclass
@@ -70,9 +72,9 @@ class Figures:
 
     def _blame(self, fault: Fault) -> None:
         for lane in self._lanes.values():
-            if fault.target == lane.holder and fault.kind in _CAUSES:
-                lane.blamed = _CAUSES[fault.kind], fault.at_ns
-            elif fault.kind in ("server kill", "server stall"):
+            if fault.target == lane.holder and fault.kind in CAUSES:
+                lane.blamed = CAUSES[fault.kind], fault.at_ns
+            elif fault.kind in SERVER:
                 lane.blamed = "server", fault.at_ns
 
     def _handling(self, event: Handling) -> None:

@@ -169,6 +169,7 @@ FaultKind = Literal[
     "stop",  # SIGTERM or SIGINT: graceful
     "freeze",  # SIGSTOP
     "thaw",  # SIGCONT
+    "join",  # one more process was started
     "stall",  # a blocked loop, a handler that burns CPU, or that runs on in a thread
     "cut",  # a connection was closed
     "lost",  # a request or a reply was lost on the way

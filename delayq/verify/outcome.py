@@ -4,13 +4,17 @@ import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from delayq.verify.figures import BOUNDS_MS, Figures, Histogram, quantile
 from delayq.verify.history import Verdict, Violation
+from delayq.verify.owners import Owners
 from delayq.verify.settings import VerifySettings
 
 BAR = 40
+FREE_MS = 1_000
+"""A lane that is free for longer is for any consumer, whatever its share."""
 _ELSEWHERE = {"seed", "redis_url", "namespace", "json_verdict", "report", "log_level", "log_format"}
 """Settings that are not part of what is broken."""
 
@@ -59,6 +63,26 @@ class Outcome:
             for cause, ms in sorted(self.figures.failovers.items())
         }
 
+    @cached_property
+    def ownerless(self) -> dict[str, dict[str, float]]:
+        """By cause how often a lane had no owner, and for how long, ms.
+
+        `longer` counts those that were longer than a failover may take.
+        """
+        figures, most_ms = self.figures, self.settings.lease_ttl_ms + FREE_MS
+        owners = Owners(self.verdict.leases, figures.faults, figures.server_ms)
+        times = owners.without() if figures.ordered else {}
+        return {
+            cause: {
+                "count": len(ms),
+                "p50": quantile(ms, 0.5),
+                "p99": quantile(ms, 0.99),
+                "max": quantile(ms, 1),
+                "longer": sum(each > most_ms for each in ms),
+            }
+            for cause, ms in sorted(times.items())
+        }
+
     def failover_histograms(self) -> Iterator[tuple[str, Histogram]]:
         """Yield by cause how long failovers took."""
         for cause, times_ms in sorted(self.figures.failovers.items()):
@@ -98,6 +122,7 @@ class Outcome:
             f"faults    {found['faults']}: {_pairs(self.struck)}",
             f"terms     {found['terms']} of leases",
             *(f"failover  {cause}: {_pairs(told)}" for cause, told in found["failover_ms"].items()),
+            *(f"no owner  {cause}: {_pairs(told)}" for cause, told in self.ownerless.items()),
             f"lateness  {_pairs(self.verdict.lateness_ms)} ms",
             *_drawn(self.figures.lateness),
             *(f"BUT       {line}" for line in self.complaints),
@@ -123,6 +148,7 @@ class Outcome:
             "faults_by_kind": dict(sorted(self.struck.items())),
             "terms": len(self.verdict.leases),
             "failover_ms": self.failovers,
+            "ownerless_ms": self.ownerless,
             "lateness_ms": dict(self.verdict.lateness_ms),
             "complaints": self.complaints,
             "interrupted": self.interrupted,

@@ -1,15 +1,12 @@
 """The report of a run as one HTML page, with its pictures inside: it needs nothing else to open."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 
 from delayq.verify.figures import BOUNDS_MS, Histogram
-from delayq.verify.history import Fault, Lease
 from delayq.verify.outcome import Outcome
+from delayq.verify.timeline import MARGIN, ROW, WIDTH, svg, timeline
 
-WIDTH = 1_060
-MARGIN = 130
-ROW = 22
 FEW = 5
 """Of fewer failovers no histogram is drawn: the table says it all."""
 _STYLE = """
@@ -25,8 +22,6 @@ pre { background: #f4f6f8; padding: 1em; overflow-x: auto } svg { display: block
 rect { fill: #3c8dbc }
 svg text { font: 12px system-ui, sans-serif; fill: #1c2733 } svg .axis { fill: #667 }
 """
-_ENDS = {"released": "#3c8dbc", "taken over": "#d9822b", "expired": "#b3261e", "": "#3aa76d"}
-_TICKS_S = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600, 14_400)
 
 
 def page(outcome: Outcome) -> str:
@@ -39,7 +34,12 @@ def page(outcome: Outcome) -> str:
         f"Again: <code>{escape(outcome.replay)}</code></p>",
         *_violations(outcome),
         "<h2>Who held which lease, and what was broken</h2>",
-        _timeline(outcome),
+        timeline(outcome),
+        "<h2>Lanes without an owner</h2>",
+        _table(
+            ("cause", "count", "p50 ms", "p99 ms", "max ms", "longer than a failover may take"),
+            [(cause, *told.values()) for cause, told in outcome.ownerless.items()],
+        ),
         "<h2>Failover: from the fault to the first message of the next holder</h2>",
         _table(
             ("cause", "count", "p50 ms", "p99 ms"),
@@ -66,62 +66,6 @@ def _violations(outcome: Outcome) -> Iterator[str]:
         yield f"<pre>{escape(chr(10).join(violation.window))}</pre>"
 
 
-def _timeline(outcome: Outcome) -> str:
-    """Draw a row for each consumer with its leases, and above them a mark for each fault."""
-    figures, leases = outcome.figures, outcome.verdict.leases
-    span_s = max(0.001, (figures.ended_ns - figures.began_ns) / 1e9)
-    names = sorted({_consumer(lease) for lease in leases})
-    height = ROW * (len(names) + 2)
-
-    def x(at_s: float) -> float:
-        return MARGIN + min(1, max(0, at_s / span_s)) * (WIDTH - MARGIN - 10)
-
-    drawn = [f"<text x='0' y='{ROW - 7}'>faults</text>"]
-    for fault in figures.faults:
-        at = x((fault.at_ns - figures.began_ns) / 1e9)
-        drawn.append(_mark(fault, at, height - ROW))
-    for row, name in enumerate(names, 1):
-        drawn.append(f"<text x='0' y='{(row + 1) * ROW - 7}'>{escape(name)}</text>")
-    for lease in leases:
-        row = names.index(_consumer(lease)) + 1
-        until_us = lease.until_us
-        ends = span_s if until_us is None else figures.at_s(until_us)
-        drawn.append(_bar(lease, x(figures.at_s(lease.since_us)), x(ends), row * ROW))
-    drawn += _axis(span_s, x, height)
-    legend = " ".join(
-        f"<span style='color:{colour}'>■</span> {how or 'held to the end'}&ensp;"
-        for how, colour in _ENDS.items()
-    )
-    return f"{_svg(drawn, height)}<p class='quiet'>{legend} | fault (hover for what it was)</p>"
-
-
-def _consumer(lease: Lease) -> str:
-    return lease.holder.rpartition("@")[0]
-
-
-def _mark(fault: Fault, at: float, bottom: float) -> str:
-    who = f" of {fault.target}" if fault.target else ""
-    title = escape(f"{fault.kind}{who} {fault.note}".strip())
-    colour = "#b3261e" if fault.kind in ("kill", "server kill") else "#889"
-    place = f"x1='{at:.1f}' x2='{at:.1f}' y1='4' y2='{bottom:.1f}'"
-    return f"<line {place} stroke='{colour}' stroke-opacity='.55'><title>{title}</title></line>"
-
-
-def _bar(lease: Lease, left: float, right: float, top: float) -> str:
-    title = escape(f"{lease.holder}: {lease.ended or 'held to the end'}")
-    width = max(1.0, right - left)
-    return (
-        f"<rect x='{left:.1f}' y='{top + 3}' width='{width:.1f}' height='{ROW - 7}' rx='2' "
-        f"style='fill:{_ENDS[lease.ended]};fill-opacity:.8'><title>{title}</title></rect>"
-    )
-
-
-def _axis(span_s: float, x: Callable[[float], float], height: float) -> Iterator[str]:
-    step = next((tick for tick in _TICKS_S if span_s / tick <= 12), _TICKS_S[-1])
-    for at_s in range(0, int(span_s) + 1, step):
-        yield f"<text class='axis' x='{x(at_s):.1f}' y='{height - 5}'>{at_s} s</text>"
-
-
 def _histogram(title: str, histogram: Histogram) -> str:
     counts = histogram.counts
     used = [at for at, count in enumerate(counts) if count]
@@ -137,12 +81,7 @@ def _histogram(title: str, histogram: Histogram) -> str:
             f"<rect x='{MARGIN}' y='{top + 3}' width='{width:.1f}' height='{ROW - 7}'/>",
             f"<text x='{MARGIN + width + 6:.1f}' {place}>{counts[at] or ''}</text>",
         ]
-    return f"<p class='quiet'>{escape(title)}</p>{_svg(drawn, (used[-1] - used[0] + 1) * ROW)}"
-
-
-def _svg(drawn: Sequence[str], height: float) -> str:
-    size = f"width='{WIDTH}' height='{height}' viewBox='0 0 {WIDTH} {height}'"
-    return f"<svg xmlns='http://www.w3.org/2000/svg' {size}>{''.join(drawn)}</svg>"
+    return f"<p class='quiet'>{escape(title)}</p>{svg(drawn, (used[-1] - used[0] + 1) * ROW)}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -37,9 +37,12 @@ class Player:
     """How many processes had the name."""
     held: bool = False
     """A fault is being done to it."""
+    away: bool = False
+    """Nobody is to have the name for now."""
     counts: Counter[str] = field(default_factory=Counter)
     """What its processes published and handled, all together."""
     process: Process | None = None
+    _called: anyio.Event = field(default_factory=anyio.Event)
 
     @property
     def name(self) -> str:
@@ -50,6 +53,17 @@ class Player:
     def alive(self) -> bool:
         """Whether its process has not ended."""
         return self.process is not None and self.process.returncode is None
+
+    def come(self) -> None:
+        """Be away no more."""
+        self.away = False
+        self._called.set()
+        self._called = anyio.Event()
+
+    async def wanted(self) -> None:
+        """Wait until it is not away."""
+        if self.away:
+            await self._called.wait()
 
     async def gone(self) -> None:
         """Wait until its process has ended."""

@@ -121,6 +121,7 @@ class Run:
     async def _keep(self, player: Player) -> None:
         """Start the player's processes, one after the other."""
         while player.part.kind not in self.ending:
+            await player.wanted()
             status = await player.live()
             self.stage.ended(player, status)
             await anyio.sleep(BORN_AGAIN_S)

@@ -73,7 +73,7 @@ async def staged(
         client = await opened.enter_async_context(Server(url).client("verify"))
         log = opened.enter_context(Log(folder / "faults.log", "nemesis"))
         stage = Stage(queue, client, [], log, settings.lease_ttl_ms / 1000, server)
-        for number, kind in enumerate(_kinds(settings), 1):
+        for number, (kind, away) in enumerate(_cast(settings), 1):
             name, proxy = f"{kind[0]}{number}", Proxy(behind(url))
             through = before(url, proxy, folder / f"{name}.sock")
             own = replace(
@@ -83,13 +83,16 @@ async def staged(
                 url=await opened.enter_async_context(through),
                 seed=seed * 1_000_000 + number * 10_000,
             )
-            stage.players.append(Player(own, proxy, stage.heard))
+            stage.players.append(Player(own, proxy, stage.heard, away=away))
         yield stage
 
 
-def _kinds(settings: VerifySettings) -> Iterator[Kind]:
-    yield from repeat("consumer", settings.consumers)
-    yield from repeat("producer", settings.producers)
+def _cast(settings: VerifySettings) -> Iterator[tuple[Kind, bool]]:
+    """Yield the kind of each player, and whether it is away at first."""
+    yield from repeat(("consumer", False), settings.consumers)
+    yield from repeat(("producer", False), settings.producers)
+    if "members" in (settings.families or FAMILIES):
+        yield from repeat(("consumer", True), settings.consumers)
 
 
 def _part(settings: VerifySettings, seed: int, url: str, folder: Path, patch: Patch) -> Part:
