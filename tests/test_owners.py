@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from delayq.verify.figures import ALL
 from delayq.verify.history import Fault, FaultKind, Lease
 from delayq.verify.owners import Owners
 
@@ -47,6 +48,8 @@ def test_what_befell_another_process_of_the_name_ended_nothing() -> None:
     leases = [term("c1", 1_000, 5_000, "expired"), last("c2", 5_004)]
     first, second = fault(3_000, "kill", "c1.1"), fault(4_000, "freeze", "c1.2")
     assert without(leases, first, second) == {"kill": [2_004]}
+    all_at_once = Fault(first.at_ns, "nemesis", "kill", "c1.1", note=ALL)
+    assert without(leases, all_at_once) == {"kill of all": [2_004]}
     elsewhere = fault(3_000, "kill", "c2.1"), fault(900, "kill", "c1.1"), fault(9_000, "stop")
     assert without(leases, *elsewhere) == {"expired": [4]}
 

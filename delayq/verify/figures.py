@@ -8,9 +8,17 @@ from delayq.verify.history import Fault, Handling, Published, Recorded, Where
 
 BOUNDS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 """Upper bounds of the classes of a histogram; the last class has none."""
-CAUSES = {"kill": "kill", "stop": "stop", "freeze": "freeze", "stall": "block", "cut": "network"}
-"""Kinds of faults that end a term of the process they befall."""
-SERVER = {"server kill", "server stall"}
+_CAUSES = {
+    "kill": "kill",
+    "stop": "stop",
+    "freeze": "freeze",
+    "stall": "block",
+    "cut": "network",
+    "server kill": "server",
+    "server stall": "server",
+}
+ALL = "all"
+"""The note of a fault that is done to every consumer at once: nobody is there to take over."""
 
 
 @dataclass
@@ -71,11 +79,10 @@ class Figures:
         return (server_us / 1000 - self.server_ms) / 1000 - self.began_ns / 1e9
 
     def _blame(self, fault: Fault) -> None:
+        cause = cause_of(fault)
         for lane in self._lanes.values():
-            if fault.target == lane.holder and fault.kind in CAUSES:
-                lane.blamed = CAUSES[fault.kind], fault.at_ns
-            elif fault.kind in SERVER:
-                lane.blamed = "server", fault.at_ns
+            if cause and fault.target in (lane.holder, ""):
+                lane.blamed = cause, fault.at_ns
 
     def _handling(self, event: Handling) -> None:
         if event.deliveries == 1 and event.due_ms:
@@ -102,6 +109,12 @@ class _Held:
     def survived(self, at_ns: int, lease_ttl_ms: int) -> bool:
         """Tell whether what is blamed was so long ago that the holder has survived it."""
         return self.blamed is not None and at_ns - self.blamed[1] > 3e6 * lease_ttl_ms
+
+
+def cause_of(fault: Fault) -> str:
+    """Tell as what a fault ends a term of the process that it befalls, or of all; '' if not."""
+    cause = _CAUSES.get(fault.kind, "")
+    return f"{cause} of all" if fault.note == ALL else cause
 
 
 def quantile(values: Sequence[float], part: float) -> float:

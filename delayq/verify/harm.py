@@ -7,6 +7,7 @@ from random import Random
 
 import anyio
 
+from delayq.verify.figures import ALL
 from delayq.verify.players import Player, Said
 from delayq.verify.points import POINTS, SETTLING, Act
 from delayq.verify.stage import Nobody, Stage, anyone, handles, publishes
@@ -37,7 +38,7 @@ async def kill_all_consumers(stage: Stage, _chance: Random) -> None:
     """SIGKILL all consumers; they start again at one instant."""
     for player in stage.players:
         if handles(player) and player.alive:
-            stage.note("kill", player.name, note="all")
+            stage.note("kill", player.name, note=ALL)
             player.signal(signal.SIGKILL)
 
 

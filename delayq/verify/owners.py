@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from delayq.verify.figures import CAUSES, SERVER
+from delayq.verify.figures import cause_of
 from delayq.verify.history import Fault, Lease, Where
 
 
@@ -47,11 +47,11 @@ class Owners:
         if before.ended == "released":
             stopped = any(fault.kind == "stop" for fault, _ in met)
             return ("stop" if stopped else "handover"), until_ms
-        met = [(fault, at_ms) for fault, at_ms in met if fault.kind in CAUSES.keys() | SERVER]
+        met = [(fault, at_ms) for fault, at_ms in met if cause_of(fault)]
         if not met:
             return "expired", until_ms
         fault, at_ms = next((each for each in met if each[0].kind == "kill"), met[-1])
-        return CAUSES.get(fault.kind, "server"), at_ms
+        return cause_of(fault), at_ms
 
     def _met(self, before: Lease, after: Lease) -> Iterator[tuple[Fault, float]]:
         """Yield what befell the server and the holder of a term, until the next one began."""
@@ -64,5 +64,5 @@ class Owners:
             if fault.target.rpartition(".")[0] == name:
                 # Whoever has that name afterwards is another process.
                 process = process or fault.target
-            if fault.target == process if fault.target else fault.kind in SERVER:
+            if fault.target in (process, ""):
                 yield fault, self._at_ms[at]

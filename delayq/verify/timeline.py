@@ -69,7 +69,7 @@ def _by_consumer(leases: Sequence[Lease]) -> _Scheme:
 def _by_lane(leases: Sequence[Lease]) -> _Scheme:
     names = sorted(set(map(_consumer, leases)))
     # Hues of neighbours are far from each other.
-    colours = {name: f"hsl({at * 137 % 360} 55% 52%)" for at, name in enumerate(names)}
+    colours = {name: f"hsl({(200 + at * 137) % 360} 55% 52%)" for at, name in enumerate(names)}
     lanes = sorted({lease.lane for lease in leases})
     return _Scheme([f"lane {lane}" for lane in lanes], _lane, colours, _consumer)
 
