@@ -16,7 +16,7 @@ The path of a message:
 
 from delayq.app import App, AppQueue
 from delayq.browse import Stats
-from delayq.connection import Server, check
+from delayq.connection import Server
 from delayq.consumer import Consumer
 from delayq.dead import DeadLetters, Redriven
 from delayq.durability import Durability
@@ -36,6 +36,7 @@ from delayq.errors import (
     ServerUnreachable,
 )
 from delayq.events import Event, Observer
+from delayq.fitness import check
 from delayq.handling import Context, Handler
 from delayq.keys import LaneKeys
 from delayq.message import Message, Receipt

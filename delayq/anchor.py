@@ -58,7 +58,12 @@ class Lookout:
         async with self._one:
             if not asked <= self._seen or mono_s() >= self._seen_at + LOOK_S:
                 await self._look(asked)
-        return asked & self._gone if mono_s() >= self._patient_until else set()
+        return set() if self.mistrusted else asked & self._gone
+
+    @property
+    def mistrusted(self) -> bool:
+        """Whether an outage was so shortly ago that a closed connection proves nothing."""
+        return mono_s() < self._patient_until
 
     def mistrust(self) -> None:
         """Hear of an outage."""
@@ -82,10 +87,23 @@ class Anchor:
     """One connection that leases name, and are kept by.
 
     :param client: of one connection
+    :param named: whether an identity names the server as well, since it may become another one
+    :param recovered: called when a call is answered after one that was not
     """
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        *,
+        named: bool = False,
+        recovered: Callable[[], None] = lambda: None,
+    ) -> None:
         self._client = client
+        self._recovered = recovered
+        self._unanswered = False
+        self._server = ""
+        """What an identity begins with."""
+        self._is_named = named
         self._identity = UNKNOWN
         self._doubtful = True
         """Whether the connection may be another one than that."""
@@ -100,19 +118,33 @@ class Anchor:
         :raises ServerError: if the server did not answer
         """
         if self._doubtful or await self._cut():
-            try:
-                self._identity = str(await self.command("CLIENT ID"))
-            except ServerRefused:
-                self._identity = UNKNOWN
-            self._doubtful = False
+            await self.ask()
         return self._identity
 
-    async def gone(self, identities: Collection[str]) -> set[str]:
-        """Tell which connections are proved to be closed. See `Lookout.gone`.
+    async def ask(self) -> None:
+        """Ask the server which connection this is.
 
         :raises ServerError: if the server did not answer
         """
-        return await self._lookout.gone(identities)
+        try:
+            client_id = await self.command("CLIENT ID")
+        except ServerRefused:
+            self._identity = UNKNOWN
+        else:
+            at: Any = self._client.connection
+            self._server = f"{at.host}:{at.port}/" if self._is_named else ""
+            self._identity = f"{self._server}{client_id}"
+        self._doubtful = False
+
+    async def gone(self, identities: Collection[str]) -> set[str]:
+        """Tell which connections are proved to be closed: none of those to another server.
+
+        :raises ServerError: if the server did not answer
+        """
+        await self.identity()
+        here = self._server
+        asked = {each.removeprefix(here) for each in identities if each.startswith(here)}
+        return {f"{here}{client_id}" for client_id in await self._lookout.gone(asked)}
 
     async def command(self, *words: object) -> Any:
         """Run one command of a lease.
@@ -152,7 +184,10 @@ class Anchor:
             yield
         except ServerUnreachable:
             self._lookout.mistrust()
-            self._doubtful = True
+            self._doubtful = self._unanswered = True
             raise
         finally:
             self._under_way -= 1
+        if self._unanswered:
+            self._unanswered = False
+            self._recovered()

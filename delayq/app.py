@@ -11,11 +11,12 @@ from redis.asyncio import Redis
 
 from delayq.body import B, Codec
 from delayq.clock import SERVER_CLOCK, Clock, SharedClock
-from delayq.connection import Server, check
+from delayq.connection import Server
 from delayq.consumer import Consumer, check_limits
 from delayq.durability import Durability
 from delayq.errors import NotOpen, ServerMissing, alone
 from delayq.events import Event, Observer
+from delayq.fitness import check
 from delayq.handling import Context
 from delayq.keys import LaneKeys
 from delayq.logs import log_trouble, warn

@@ -21,7 +21,11 @@ from delayq.scripts import command
 
 BLOCK_MS = 10_000
 """How long a blocking read waits at the server, at most."""
+LONE_BLOCK_MS = 3_000
+"""The same, where it goes through a client for calls, to whom a longer silence is an outage."""
 READERS = 4
+LONE_READERS = 64
+"""Readers, where each can have but one stream. A bell beyond takes the place of another."""
 _BACKOFF_S = (0.1, 1.0)
 _WAKE_TRIES = 3
 _WAKE_S = 0.01
@@ -46,17 +50,32 @@ class Bells:
 
     :param tasks: where the readers run
     :param client: wakes readers
-    :param opened: opens a client of one connection, for a reader
+    :param opened: opens a client for a reader
+    :param shared: whether a reader may have many streams; a Cluster refuses those of two slots. If
+        so, its client has one connection
     """
 
-    def __init__(self, tasks: TaskGroup, client: Redis, opened: Callable[[], Opened]) -> None:
+    def __init__(
+        self,
+        tasks: TaskGroup,
+        client: Redis,
+        opened: Callable[[], Opened],
+        *,
+        shared: bool = True,
+    ) -> None:
         self._tasks = tasks
         self._client = client
         self._opened = opened
+        self._shared = shared
+        self._most, self._block_ms = (
+            (READERS, BLOCK_MS) if shared else (LONE_READERS, LONE_BLOCK_MS)
+        )
         self._armed: set[Bell] = set()
         """Bells that are read for, or wait for a reader."""
-        self._waiting: list[Bell] = []
-        """Those that wait for a reader."""
+        self._new: list[Bell] = []
+        """Those that no reader has had yet."""
+        self._aside: list[Bell] = []
+        """Those that a reader had to put aside."""
         self._readers: list[_Reader] = []
         self._free = 0
         self._more = anyio.Event()
@@ -66,15 +85,20 @@ class Bells:
         """Return a bell that rings when something is added to `stream`."""
         return Bell(stream, self._arm)
 
+    def begin_anew(self) -> None:
+        """Read everything anew: a server that vanished does not end the reads that it left open."""
+        for reader in self._readers:
+            reader.scope.cancel()
+
     def _arm(self, bell: Bell) -> None:
         if bell in self._armed:
             return
         self._armed.add(bell)
-        self._waiting.append(bell)
+        self._new.append(bell)
         if self._free:
             self._more.set()
             self._more = anyio.Event()
-        elif len(self._readers) < READERS:
+        elif len(self._readers) < self._most:
             self._readers.append(_Reader())
             self._tasks.start_soon(self._listen, self._readers[-1])
         elif not self._making_room:
@@ -99,20 +123,23 @@ class Bells:
 
     async def _take(self, reader: _Reader) -> None:
         """Wait for bells to listen to, and take them."""
-        while not self._waiting:
+        while not (self._new or self._aside):
             self._free += 1
             await self._more.wait()
             self._free -= 1
-        reader.bells, self._waiting = self._waiting, []
+        count = len(self._new) + len(self._aside) if self._shared else 1
+        reader.bells = [*self._new, *self._aside][:count]
+        self._aside = self._aside[max(0, count - len(self._new)) :]
+        self._new = self._new[count:]
         reader.over, reader.scope, reader.since = anyio.Event(), anyio.CancelScope(), mono_s()
 
     async def _read(self, client: Redis, reader: _Reader) -> dict[str, str]:
         """Return, for each stream that something was added to, the id of the first of it."""
         with reader.scope:
             if reader.client_id is None:
-                reader.client_id = await _client_id(client)
+                reader.client_id = await _client_id(client) if self._shared else 0
             streams, heard = zip(*[(bell.stream, bell.heard) for bell in reader.bells], strict=True)
-            read = ("XREAD", "COUNT", 1, "BLOCK", BLOCK_MS, "STREAMS", *streams, *heard)
+            read = ("XREAD", "COUNT", 1, "BLOCK", self._block_ms, "STREAMS", *streams, *heard)
             answer = await command(client, *read)
             return {stream: str(entries[-1][0]) for stream, entries in answer or ()}
         reader.client_id = None  # cut short: that connection is closed
@@ -125,12 +152,12 @@ class Bells:
                 self._armed.discard(bell)
                 bell.ring((heard or {}).get(bell.stream))
             else:
-                self._waiting.append(bell)
+                self._aside.append(bell)
         reader.bells = []
 
     async def _make_room(self) -> None:
         """Wake the reader that waited longest, until every bell is listened to."""
-        while self._waiting:
+        while self._new:
             busy = [reader for reader in self._readers if reader.bells]
             await self._wake(min(busy, key=lambda reader: reader.since))
         self._making_room = False

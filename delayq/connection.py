@@ -1,41 +1,30 @@
-"""From a URL to clients, each with the rules of this house; and how to outlast an outage."""
+"""The server, as a role comes by it; and how to outlast an outage."""
 
 import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, TypeVar, cast
+from functools import partial
+from typing import Any, TypeVar
 
 import anyio
-import hiredis
-from redis import Redis as BlockingRedis
+from anyio.abc import TaskGroup
 from redis.asyncio import Redis
-from redis.asyncio.connection import parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ResponseError
-from redis.retry import Retry as BlockingRetry
 
+from delayq.address import Address, Host, parsed
 from delayq.anchor import Anchor
 from delayq.bells import BLOCK_MS, Bells
+from delayq.client import blocking, node_of, opened
 from delayq.clock import mono_s, real_ms
-from delayq.errors import (
-    ServerError,
-    ServerReadOnly,
-    ServerRefused,
-    ServerTooOld,
-    ServerUnreachable,
-    ungrouped,
-)
+from delayq.errors import ServerError, ServerUnreachable, ungrouped
 from delayq.events import Observer, Recovered, Unreachable, unobserved
 from delayq.link import Link
+from delayq.roaming import RoamingAnchor
 from delayq.scripts import command
-from delayq.wire import Client
 
-SCHEMES = ("redis://", "rediss://", "unix://")
-OLDEST_VERSION = (6, 2)
+READ_S = BLOCK_MS / 1000 + 5
+"""How long the answer to a blocking read may take, before the server counts as away."""
 UNCUT_S = 2.0
 _QUERY = re.compile(r"(?<=password=)[^&]+")
 _BACKOFF_S = (0.02, 1.0)
@@ -53,61 +42,30 @@ class Server:
     url: str
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(SCHEMES):
-            raise ValueError(f"it starts with {', '.join(SCHEMES)}")
-        parse_url(self.url)
+        parsed(self.url)
 
     @asynccontextmanager
     async def client(
         self, name: str = "delayq", *, one_connection: bool = False
     ) -> AsyncIterator[Redis]:
-        """Open a client whose connections bear `name` in `CLIENT LIST`.
-
-        redis-py's own retries are off: one lost reply would repeat a command that is not safe to
-        repeat. Bytes that are no UTF-8 pass through unharmed, as lone surrogates.
-        """
-        client = Client.from_url(
-            self.url,
-            single_connection_client=one_connection,
-            protocol=2,
-            redis_connect_func=_introduced_as(name),
-            decode_responses=True,
-            encoding_errors="surrogateescape",
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=BLOCK_MS / 1000 + 5,
-            socket_connect_timeout=5,
-        )
-        pool = client.connection_pool
-        pool.connection_class = _quick(cast("Any", pool.connection_class))
-        try:
+        """Open a client whose connections bear `name` in `CLIENT LIST`. See `delayq.client`."""
+        async with opened(parsed(self.url), name, one_connection=one_connection) as client:
             yield client
-        finally:
-            with anyio.CancelScope(shield=True):
-                await client.aclose()
 
     @asynccontextmanager
     async def link(self, name: str) -> AsyncIterator[Link]:
         """Open what a role talks through. Nothing connects before it is used."""
+        address = parsed(self.url)
+        linked = _linked_to_cluster if address.form == "cluster" else _linked
         with ungrouped():
-            async with (
-                self.client(name) as client,
-                self.client(name, one_connection=True) as anchor,
-                anyio.create_task_group() as tasks,
-            ):
-                bells = Bells(tasks, client, lambda: self.client(name, one_connection=True))
-                yield Link(client, Anchor(anchor), bells)
+            async with opened(address, name) as client, anyio.create_task_group() as tasks:
+                async with linked(address, name, client, tasks) as link:
+                    yield link
                 tasks.cancel_scope.cancel()
 
     def blocking_client(self) -> Any:
         """Return a client that is not async, for a thread: short waits, no retries."""
-        return BlockingRedis.from_url(
-            self.url,
-            protocol=2,
-            decode_responses=True,
-            retry=BlockingRetry(NoBackoff(), 0),
-            socket_timeout=1,
-            socket_connect_timeout=1,
-        )
+        return blocking(parsed(self.url), self.url)
 
     @property
     def shown(self) -> str:
@@ -115,79 +73,30 @@ class Server:
         return re.sub(r"(?<=//)([^:/?#]*):.*(?=@)", r"\1:***", re.sub(_QUERY, "***", self.url))
 
 
-@cache
-def _quick(kind: type[Any]) -> type[Any]:
-    """Return redis-py's class of connections, less what it pays for each argument and each send.
-
-    It packs arguments one by one in Python, which for a batch costs more than all else, where
-    hiredis packs them together; and it watches each send with a task and a timer, where nearly
-    always the socket takes all at once, and only the reply is waited for.
-    """
-
-    class Quick(kind):  # type: ignore[misc]
-        def pack_command(self, *args: Any) -> Any:
-            words = (*args[0].split(), *args[1:]) if isinstance(args[0], str) else args
-            try:
-                return [hiredis.pack_command(words)]
-            except (UnicodeEncodeError, TypeError):  # bytes that are no UTF-8, odd types
-                return super().pack_command(*args)
-
-        async def send_packed_command(self, command: Any, *args: Any, **options: Any) -> None:
-            writer = self._writer
-            if isinstance(command, list) and self.is_connected and not writer.is_closing():
-                writer.writelines(command)
-                command = b""
-                if not writer.transport.get_write_buffer_size():
-                    return
-            await super().send_packed_command(command, *args, **options)
-
-    return Quick
+@asynccontextmanager
+async def _linked(
+    address: Address, name: str, client: Redis, tasks: TaskGroup
+) -> AsyncIterator[Link]:
+    reader = partial(opened, address, name, one_connection=True, timeout_s=READ_S)
+    bells = Bells(tasks, client, reader)
+    async with opened(address, name, one_connection=True) as anchored:
+        named = address.form == "sentinel"
+        yield Link(client, Anchor(anchored, named=named, recovered=bells.begin_anew), bells)
 
 
-def _introduced_as(name: str) -> Callable[[Any], Awaitable[None]]:
-    """Give each connection a name, where the user may: redis-py fails where they may not."""
+@asynccontextmanager
+async def _linked_to_cluster(
+    address: Address, name: str, client: Redis, tasks: TaskGroup
+) -> AsyncIterator[Link]:
+    def to_node(host: Host) -> AbstractAsyncContextManager[Redis]:
+        return opened(node_of(address, host), name, one_connection=True)
 
-    async def connect(connection: Any) -> None:
-        await connection.on_connect()
-        await connection.send_command("CLIENT", "SETNAME", name)
-        with suppress(ResponseError):
-            await connection.read_response()
-
-    return connect
-
-
-async def check(server: Server) -> list[str]:
-    """Look whether the server will do, and return warnings about its settings.
-
-    :raises ServerUnreachable: if there is no answer
-    :raises ServerRefused: if the name or the password is wrong, or TLS fails
-    :raises ServerReadOnly: if it is a replica
-    :raises ServerTooOld: if it is older than Redis 6.2
-    """
-    async with server.client() as client:
-        try:
-            await command(client, "PING")
-        except ServerError as error:
-            raise type(error)(f"{server.shown}: {error}") from error
-        try:
-            about = await command(client, "INFO")
-        except ServerRefused:
-            return ["INFO is not permitted to this user: version and settings were not checked"]
-    version = tuple(int(part) for part in about["redis_version"].split(".")[:2])
-    if version < OLDEST_VERSION:
-        raise ServerTooOld(
-            f"{server.shown}: Redis {about['redis_version']} is too old: "
-            "6.2 or newer, or Valkey, is needed"
-        )
-    if about.get("role") == "slave":
-        raise ServerReadOnly(f"{server.shown}: this is a read-only replica: give the primary's URL")
-    policy = about.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
-        return [f"maxmemory-policy is {policy}: messages may be evicted; set it to noeviction"]
-    return []
+    bells = Bells(tasks, client, lambda: nullcontext(client), shared=False)
+    async with RoamingAnchor(tasks, client, to_node, bells.begin_anew) as anchor:
+        yield Link(client, anchor, bells)
 
 
-async def clock_offset_ms(client: Redis) -> float:
+async def clock_offset_ms(client: Any) -> float:
     """Return by how much the server's clock is ahead of this host's: the best of a few tries.
 
     :raises ServerError: if the server did not answer, or refused

@@ -12,8 +12,10 @@ from redis.asyncio import Redis
 
 from delayq import scripts
 from delayq.browse import Browser, Stats, stats, together
-from delayq.connection import OLDEST_VERSION, clock_offset_ms
+from delayq.cluster import primaries
+from delayq.connection import clock_offset_ms
 from delayq.errors import ServerError, ServerRefused, ServerUnreachable
+from delayq.fitness import OLDEST_VERSION
 from delayq.keys import GROUP, LaneKeys
 from delayq.record import number
 from delayq.retry import Retry
@@ -63,21 +65,24 @@ _VITAL = ("TIME", "EVAL", "EVALSHA", "XREAD")
 
 
 async def examine_server(client: Redis, namespace: str) -> Findings:
-    """Look at version, eviction, persistence, clock and permissions.
+    """Look at version, eviction, persistence and clock of each primary, and at permissions.
 
     :raises ServerUnreachable: if there is no answer
     """
-    try:
-        about = await scripts.command(client, "INFO")
-    except ServerRefused:
-        about = None  # the permissions tell of it
-    if about is not None:
+    for name, primary in await primaries(client):
+        async for finding in _examined(primary):
+            yield replace(finding, about=name)
+    async for finding in _permissions(client, LaneKeys(namespace, "doctor").stream):
+        yield finding
+
+
+async def _examined(primary: Any) -> Findings:
+    with suppress(ServerRefused):  # the permissions tell of it
+        about = await scripts.command(primary, "INFO")
         for look in (_version, _eviction, _memory, _persistence, _role):
             yield look(about)
     with suppress(ServerRefused):
-        yield _clock(await clock_offset_ms(client))
-    async for finding in _permissions(client, LaneKeys(namespace, "doctor").stream):
-        yield finding
+        yield _clock(await clock_offset_ms(primary))
 
 
 def _version(about: Mapping[str, Any]) -> Finding:

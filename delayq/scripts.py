@@ -80,12 +80,19 @@ _KINDS: dict[type[Exception], type[DelayqError]] = {
     redis_errors.NoPermissionError: ServerRefused,
     redis_errors.OutOfMemoryError: ServerOutOfMemory,
     redis_errors.ReadOnlyError: ServerReadOnly,
+    redis_errors.ClusterDownError: ServerUnreachable,  # or a primary of it is
 }
+THEIRS = (redis_errors.RedisError, redis_errors.RedisClusterException, OSError)
+"""What redis-py raises."""
 # What redis-py has no class for keeps its first word, in a script before Redis 7 further inside.
 _WORDS = re.compile(
     r"\b(LEASELOST|NOGROUP|no such key|WRONGKEY|OOM|READONLY|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN"
     r"|TRYAGAIN|NOPERM|ACL failure|The user executing the script|NOAUTH|WRONGPASS|MISCONF"
-    r"|NOREPLICAS)\b"
+    r"|NOREPLICAS|UNBLOCKED|same key slot|Cluster mode is not enabled)\b"
+)
+_PASSING = (
+    *("LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS"),
+    "UNBLOCKED",  # a primary became a replica
 )
 _ERRORS: dict[str, type[DelayqError]] = {
     "LEASELOST": LeaseLost,
@@ -98,10 +105,9 @@ _ERRORS: dict[str, type[DelayqError]] = {
     "The user executing the script": ServerRefused,
     "NOAUTH": ServerRefused,
     "WRONGPASS": ServerRefused,
-} | dict.fromkeys(
-    ("LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS"),
-    ServerUnreachable,
-)
+    "Cluster mode is not enabled": ServerRefused,
+    "same key slot": ScriptFailed,
+} | dict.fromkeys(_PASSING, ServerUnreachable)
 
 
 class _Seams:
@@ -176,7 +182,7 @@ async def _run(send: Any, name: str, keys: Keys, args: Sequence[object]) -> Any:
             return await send("EVALSHA", _HASHES[name], *rest)
         except redis_errors.NoScriptError:
             return await send("EVAL", _SOURCES[name], *rest)
-    except (redis_errors.RedisError, OSError) as error:
+    except THEIRS as error:
         raise translated(error) from error
 
 
@@ -197,7 +203,7 @@ def run_blocking(client: Any, name: str, keys: Keys, args: Sequence[object]) -> 
             return client.execute_command("EVALSHA", _HASHES[name], *rest)
         except redis_errors.NoScriptError:
             return client.execute_command("EVAL", _SOURCES[name], *rest)
-    except (redis_errors.RedisError, OSError) as error:
+    except THEIRS as error:
         raise translated(error) from error
 
 
@@ -212,13 +218,15 @@ async def command(client: Redis, *words: object, **parsing: bool) -> Any:
     execute: Any = client.execute_command
     try:
         return await execute(*words, **parsing)
-    except (redis_errors.RedisError, OSError) as error:
+    except THEIRS as error:
         raise translated(error) from error
 
 
 def translated(error: Exception) -> DelayqError:
     """Return the error of ours that says what `error` of redis-py means."""
     text = str(error)[:_SAID_CHARS] or type(error).__name__
+    if isinstance(error, redis_errors.AskError):  # which a client of a Cluster follows
+        return ServerRefused(f"this is a node of a Cluster: give a redis+cluster:// URL ({text})")
     for theirs, ours in _KINDS.items():
         # What fails while a connection is made comes wrapped.
         if isinstance(error, theirs) or isinstance(error.__cause__, theirs):

@@ -105,7 +105,10 @@ class DemoSettings(Settings):
 class AppSettings(Settings):
     """What an app needs."""
 
-    redis_url: str | None = Field(None, description="Server, as redis://, rediss:// or unix://")
+    redis_url: str | None = Field(
+        None,
+        description="Server: redis[s]://, unix://, redis[s]+cluster:// or redis[s]+sentinel://",
+    )
     namespace: str = Field("delayq", description="First part of every key")
     name: str | None = Field(None, description="Name of this process; none: host and process id")
     lease_ttl_ms: int = Field(10_000, ge=300, le=600_000, description="Life of a lease, ms")

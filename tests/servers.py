@@ -25,17 +25,15 @@ class RealServer:
         self.socket = Path(self._folder.name) / "s"
         self.url = f"unix://{self.socket}"
 
+    def command(self) -> list[str]:
+        """Return what is run."""
+        debug = ("--enable-debug-command", "yes") if _knows_debug_option() else ()
+        where = ("--unixsocket", str(self.socket), "--dir", self._folder.name)
+        return [program(), "--port", "0", *where, "--save", "", *debug, *self._options]
+
     async def start(self) -> None:
         self.socket.unlink(missing_ok=True)
-        command = [
-            program(),
-            *("--port", "0", "--unixsocket", str(self.socket), "--dir", self._folder.name),
-            *("--save", "", "--enable-debug-command", "yes"),
-            *self._options,
-        ]
-        if not _knows_debug_option():
-            at = command.index("--enable-debug-command")
-            del command[at : at + 2]
+        command = self.command()
         quiet = subprocess.DEVNULL
         self._process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
             command, stdout=quiet, stderr=quiet
@@ -53,6 +51,15 @@ class RealServer:
             await anyio.lowlevel.checkpoint()
             return False
 
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def stall(self) -> None:
+        """Have it stand still, until it is killed."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
     def kill(self) -> None:
         assert self._process
         self._process.send_signal(signal.SIGKILL)
@@ -68,7 +75,7 @@ class RealServer:
         self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        if self._process and self._process.poll() is None:
+        if self.running:
             self.kill()
         self._folder.cleanup()
 

@@ -17,8 +17,8 @@ from delayq import (
     Server,
     ServerUnreachable,
     check,
-    connection,
     embedded,
+    fitness,
 )
 from delayq.errors import InvalidFolder, ServerReadOnly, ServerRefused, ServerTooOld
 from delayq.scripts import command
@@ -82,7 +82,7 @@ async def test_a_wrong_password_is_told(server: Server, client: Client) -> None:
 async def test_a_server_that_is_too_old_is_told(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "OLDEST_VERSION", (99, 0))
+    monkeypatch.setattr(fitness, "OLDEST_VERSION", (99, 0))
     with pytest.raises(ServerTooOld, match=r"6\.2 or newer"):
         await check(server)
 
@@ -95,12 +95,6 @@ async def test_a_replica_is_told() -> None:
             await check(Server(replica.url))
     finally:
         replica.close()
-
-
-@pytest.mark.parametrize("url", ["", "http://x", "redis://[::1", "redis://x/0?db=x"])
-def test_a_url_that_cannot_be_understood_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match=r".+"):
-        Server(url)
 
 
 async def test_the_embedded_server_is_private_and_leaves_nothing() -> None:

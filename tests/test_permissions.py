@@ -10,9 +10,9 @@ import anyio
 import pytest
 
 from delayq import Consumer, LaneKeys, Message, OnFailure, Ordering, Poller, Queue, Retry, Server
-from delayq.connection import check
 from delayq.errors import ServerRefused
 from delayq.events import Ended, Halted, TookOver
+from delayq.fitness import check
 from delayq.supervisor import Supervisor
 from delayq.tape import Tape
 from tests.conftest import Client

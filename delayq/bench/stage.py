@@ -19,9 +19,10 @@ from delayq.bench.meter import gauge
 from delayq.bench.progress import Progress
 from delayq.bench.settings import BenchSettings
 from delayq.clock import real_ms
-from delayq.connection import Server, check, clock_offset_ms
+from delayq.connection import Server, clock_offset_ms
 from delayq.embedded import embedded
 from delayq.errors import ServerError
+from delayq.fitness import check
 from delayq.keys import LaneKeys
 from delayq.queue import Ordering, Queue
 from delayq.scripts import command

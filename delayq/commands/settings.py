@@ -27,7 +27,9 @@ class OperatorSettings(Settings):
     model_config = SettingsConfigDict(cli_shortcuts={"json-output": "json"})
 
     redis_url: str | None = Field(
-        None, description="Server, as redis://, rediss:// or unix://", validate_default=True
+        None,
+        description="Server: redis[s]://, unix://, redis[s]+cluster:// or redis[s]+sentinel://",
+        validate_default=True,
     )
     namespace: str = Field("delayq", description="First part of every key")
     json_output: bool = Field(False, description="Answer as one JSON document on stdout")

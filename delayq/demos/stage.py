@@ -15,12 +15,13 @@ import anyio
 from delayq import logs
 from delayq.browse import Stats
 from delayq.clock import mono_s, real_ms
-from delayq.connection import Server, check, clock_offset_ms, outlast
+from delayq.connection import Server, clock_offset_ms, outlast
 from delayq.demos.report import Handling, Report
 from delayq.demos.view import REFRESH_S, live
 from delayq.embedded import embedded
 from delayq.errors import ServerError
 from delayq.events import Ended, Event, Recovered, Unreachable
+from delayq.fitness import check
 from delayq.handling import Context
 from delayq.keys import LaneKeys
 from delayq.queue import OnDue, Ordering, Queue

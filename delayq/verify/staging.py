@@ -9,9 +9,10 @@ from itertools import repeat
 from pathlib import Path
 
 from delayq import logs
-from delayq.connection import Server, check
+from delayq.connection import Server
 from delayq.errors import UsageError
 from delayq.events import unobserved
+from delayq.fitness import check
 from delayq.retry import OnFailure
 from delayq.verify.faults import FAMILIES, Breaking, Need, possible
 from delayq.verify.log import Log

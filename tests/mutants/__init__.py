@@ -4,8 +4,9 @@ Random faults found too few of them; each has a test that was made, or chosen, t
 `python -m tests.mutants` shows that it still does.
 """
 
+from tests.mutants.failing_over import FAILING_OVER
 from tests.mutants.fencing import FENCING
 from tests.mutants.moving import MOVING
 from tests.mutants.serving import SERVING
 
-MUTANTS = [*FENCING, *MOVING, *SERVING]
+MUTANTS = [*FAILING_OVER, *FENCING, *MOVING, *SERVING]

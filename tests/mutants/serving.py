@@ -137,7 +137,7 @@ SERVING = [
     mutant(
         "client retries on",
         "test_connection.py::test_a_lost_reply_is_told_and_nothing_is_sent_again_unasked",
-        ("connection.py", " retry=Retry(NoBackoff(), 0)", " retry=Retry(NoBackoff(), 10)"),
+        ("client.py", '"retry": Retry(NoBackoff(), 0)', '"retry": Retry(NoBackoff(), 10)'),
     ),
     mutant(
         "retry to the tail",
@@ -241,7 +241,7 @@ SERVING = [
     mutant(
         "a connection closed is a death right after an outage",
         "test_directed.py::test_right_after_an_outage_a_closed_connection_proves_nothing",
-        ("anchor.py", "if mono_s() >= self._patient_until else", "if True else"),
+        ("anchor.py", "return mono_s() < self._patient_until", "return False"),
     ),
     mutant(
         "a bell beyond the readers waits until one of them is free",
@@ -251,7 +251,7 @@ SERVING = [
     mutant(
         "where no reader can be woken none is cut short",
         "test_bells.py::test_bells_beyond_the_readers_share_them_and_each_is_heard[False]",
-        ("bells.py", "        reader.scope.cancel()\n"),
+        ("bells.py", "        reader.scope.cancel()\n        await", "        await"),
     ),
     mutant(
         "an outage does not ring",

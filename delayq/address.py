@@ -1,0 +1,61 @@
+"""A URL, as what it says: one server, the nodes of a Cluster, or Sentinels and a service."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import unquote
+
+from redis.asyncio.connection import parse_url
+
+Form = Literal["one", "cluster", "sentinel"]
+Host = tuple[str, int]
+
+SCHEMES = ("redis://", "rediss://", "unix://")
+_FORMS: dict[str, Form] = {"cluster": "cluster", "sentinel": "sentinel"}
+KNOWN = (*SCHEMES, *(f"redis+{form}://" for form in _FORMS), *(f"rediss+{f}://" for f in _FORMS))
+_PORTS: dict[Form, int] = {"one": 6379, "cluster": 6379, "sentinel": 26379}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server is, and how to connect to it."""
+
+    form: Form
+    hosts: tuple[Host, ...]
+    """Of nodes, or of Sentinels; of one server its options tell."""
+    options: dict[str, Any]
+    """As redis-py's connections take them."""
+    service: str = ""
+    """Whose primary the Sentinels are asked for."""
+
+
+def parsed(url: str) -> Address:
+    """Read a URL.
+
+    :raises ValueError: if it cannot be understood
+    """
+    if not url.startswith(KNOWN):
+        raise ValueError(f"it starts with {', '.join(KNOWN)}")
+    scheme, _, rest = url.partition("://")
+    plain, _, given = scheme.partition("+")
+    if not given:
+        return Address("one", (), dict(parse_url(url)))
+    form = _FORMS[given]
+    rest, mark, query = rest.partition("?")
+    before, _, path = rest.partition("/")
+    user, at, listed = before.rpartition("@")
+    hosts = tuple(_host(host, form) for host in listed.split(","))
+    service, _, db = path.partition("/") if form == "sentinel" else ("", "", path)
+    if form == "sentinel" and not service:
+        raise ValueError("the name of the service is missing: …host:port/service")
+    if form == "cluster" and db.strip("/0"):
+        raise ValueError("a Cluster has no databases but 0")
+    options = dict(parse_url(f"{plain}://{user}{at}host/{db}{mark}{query}"))
+    del options["host"]
+    return Address(form, hosts, options, unquote(service))
+
+
+def _host(text: str, form: Form) -> Host:
+    found = parse_url(f"redis://{text}") if text else {}
+    if "host" not in found:
+        raise ValueError(f"a host is missing in {text!r}: host:port[,host:port…] is needed")
+    return found["host"], found.get("port", _PORTS[form])
