@@ -18,11 +18,11 @@ MOVING = [
         ("lua/prelude.lua", PROMOTED, "  return #members"),
         (
             "schedule.py",
-            "        return moved, _seconds(wait_us)",
+            "        wait_s = _seconds(wait_us)\n",
             "        await scripts.command(\n"
             '            self._queue.client, "ZREMRANGEBYSCORE", k.schedule, "-inf", now_ms\n'
             "        )\n"
-            "        return moved, _seconds(wait_us)",
+            "        wait_s = _seconds(wait_us)\n",
         ),
     ),
     mutant(
