@@ -12,9 +12,14 @@ The path of a message:
 
     failover: standby ─▶ acquire the lease (epoch grows) ─▶ reclaim the whole pending list in order
               ─▶ delete the old consumer ─▶ handle what was pending ─▶ go on with new entries
+
+    groups: one stream and one copy of each entry, deleted when all are done with it; each group has
+            its own lease, pending list, dead stream, and schedule of retries, which come back to
+            the stream for it alone
 """
 
-from delayq.app import App, AppQueue
+from delayq.app import App
+from delayq.appqueue import AppQueue
 from delayq.browse import Stats
 from delayq.connection import Server
 from delayq.consumer import Consumer
@@ -25,6 +30,7 @@ from delayq.errors import (
     BacklogFull,
     CannotConfirm,
     DelayqError,
+    GroupInUse,
     InvalidCursor,
     InvalidMessage,
     InvalidName,
@@ -58,6 +64,7 @@ __all__ = [
     "DelayqError",
     "Durability",
     "Event",
+    "GroupInUse",
     "Handler",
     "InvalidCursor",
     "InvalidMessage",

@@ -6,7 +6,7 @@ import anyio
 from redis.asyncio import Redis
 
 from delayq import scripts
-from delayq.keys import GROUP, LaneKeys
+from delayq.keys import LaneKeys
 from delayq.record import number
 
 SEEN_MS = 12_000
@@ -81,6 +81,6 @@ async def resume(
     scheduled = [keys.schedule, keys.bodies, keys.bell]
     touched = [keys.halted, keys.stream, keys.dead, *scheduled]
     touched += [keys.parked, keys.waiting, keys.vacancy]
-    args = ["" if now_ms is None else now_ms, GROUP, int(skip)]
+    args = ["" if now_ms is None else now_ms, keys.group, int(skip)]
     message_id: str = await scripts.run(client, "resume", touched, args)
     return message_id or None

@@ -1,18 +1,18 @@
 """The app: queues and handlers by name, and the roles that serve them in this process."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 from redis.asyncio import Redis
 
+from delayq.appqueue import AppQueue, Handled, R
 from delayq.body import B, Codec
 from delayq.clock import SERVER_CLOCK, Clock, SharedClock
 from delayq.connection import Server
-from delayq.consumer import Consumer, check_limits
+from delayq.consumer import Consumer
 from delayq.durability import Durability
 from delayq.errors import NotOpen, ServerMissing, alone
 from delayq.events import Event, Observer
@@ -21,53 +21,12 @@ from delayq.handling import Context
 from delayq.keys import LaneKeys
 from delayq.logs import log_trouble, warn
 from delayq.poller import Poller
-from delayq.queue import OnDue, Ordering, Queue
+from delayq.queue import OnDue, Ordering
 from delayq.recurring import Missed, Recurrence, recurrence
 from delayq.retry import OnFailure, Retry
 from delayq.settings import AppSettings, load, own_name
 from delayq.supervisor import Role, Supervisor, described, ending
 from delayq.ticker import Ticker
-
-R = TypeVar("R", bound=Awaitable[None] | None)
-
-
-@dataclass(frozen=True)
-class Handled:
-    """A handler, and how it is to be called. See `Consumer` for the meaning of each."""
-
-    handler: Callable[..., Awaitable[None] | None]
-    concurrency: int
-    time_limit_s: float | None
-    batch: int
-
-
-@dataclass(frozen=True)
-class AppQueue(Queue[B]):
-    """A queue of an app, which may have a handler."""
-
-    handled: list[Handled] = field(default_factory=list)
-    """The handler, once there is one."""
-
-    def handler(
-        self, *, concurrency: int = 10, time_limit_s: float | None = None, batch: int = 500
-    ) -> Callable[[Callable[[B, Context], R]], Callable[[B, Context], R]]:
-        """Decorate the function that handles this queue's messages.
-
-        :param concurrency: messages of a lane handled at once in this process; one, if order is
-            strict
-        :param time_limit_s: how long handling a message may take; then it has failed
-        :param batch: messages fetched at once from a lane, at most
-        :raises ValueError: if a number is out of range, or the queue has a handler already
-        """
-        check_limits(concurrency=concurrency, time_limit_s=time_limit_s, batch=batch)
-
-        def decorate(handler: Callable[[B, Context], R]) -> Callable[[B, Context], R]:
-            if self.handled:
-                raise ValueError(f"queue {self.name}: it has a handler already")
-            self.handled.append(Handled(handler, concurrency, time_limit_s, batch))
-            return handler
-
-        return decorate
 
 
 class App:
@@ -272,12 +231,12 @@ class App:
         :param name: of this process, or of whatever stands for one
         """
         made: dict[str, Callable[[], Role]] = {}
-        for queue in self.queues.values():
+        for queue in [each for declared in self.queues.values() for each in declared.every_group]:
             for handled in queue.handled:
-                consumer, poller = f"{queue.name}.{name}", f"{queue.name}:poller.{name}"
+                consumer, poller = f"{queue.full_name}.{name}", f"{queue.full_name}:poller.{name}"
                 made[consumer] = self._consumer(queue, handled, consumer)
                 made[poller] = self._poller(queue, poller)
-            if recurs := self._recurrences.get(queue.name):
+            if queue.above is None and (recurs := self._recurrences.get(queue.name)):
                 ticker = f"{queue.name}:ticker.{name}"
                 made[ticker] = self._ticker(queue, recurs, ticker)
         return made
@@ -287,7 +246,7 @@ class App:
             self.server,
             queue,
             handled.handler,
-            name=name,
+            name=name.replace("/", "."),
             lease_ttl_s=self.settings.lease_ttl_ms / 1000,
             batch=handled.batch,
             concurrency=handled.concurrency,

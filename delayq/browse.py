@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from delayq import scripts
 from delayq.errors import GroupMissing, InvalidCursor
-from delayq.keys import GROUP, LaneKeys
+from delayq.keys import LaneKeys
 from delayq.record import (
     ARRIVAL_CHARS,
     Page,
@@ -26,6 +26,8 @@ from delayq.record import (
 PAGE_LIMIT = 500
 """Messages read by one command at most."""
 _SHOWN_DUE = 8
+_COUNTED = 10_000
+"""Ready messages of a group that `stats` counts one by one at most."""
 Records = list[Record]
 """Named here, as inside the class `list` is a method."""
 
@@ -45,6 +47,7 @@ class Stats:
 
     scheduled: int = 0
     ready: int = 0
+    """Of one of several groups it may be told too low, when there are more than 10,000."""
     pending: int = 0
     dead: int = 0
     next_due_ms: tuple[int, ...] = ()
@@ -84,7 +87,7 @@ async def stats(client: Redis, keys: LaneKeys, now_ms: int | None = None) -> Sta
         client,
         "stats",
         [k.stream, k.schedule, k.dead, k.lease(), k.parked, k.halted],
-        ["" if now_ms is None else now_ms, GROUP, _SHOWN_DUE],
+        ["" if now_ms is None else now_ms, k.group, _SHOWN_DUE, _COUNTED],
     )
     now, counts, oldest, lease, halted, due, consumers = answer
     scheduled, ready, pending, dead, parked = counts
@@ -180,7 +183,9 @@ class Browser:
         for state, stream in places:
             async for record in self._entries(state, stream):
                 if record.id == message_id:
-                    return record if state == "dead" else await self._unsettled(record)
+                    found = record if state == "dead" else await self._unsettled(record)
+                    if found is not None:
+                        return found
         # A retry moves a message against the direction of this search.
         return await self._scheduled(message_id)
 
@@ -221,7 +226,7 @@ class Browser:
         return Page(records, last)
 
     async def _list_pending(self, limit: int, last: str) -> Records:
-        args = [GROUP, f"({last}" if last else "-", limit]
+        args = [self._keys.group, f"({last}" if last else "-", limit]
         rows = await scripts.run(self._client, "list_pending", [self._keys.stream], args)
         return [
             entry_record("pending", entry, paired(fields), delivered, consumer)
@@ -246,7 +251,8 @@ class Browser:
             groups = await scripts.command(self._client, "XINFO GROUPS", self._keys.stream)
         except GroupMissing:
             return ""
-        return next((str(g["last-delivered-id"]) for g in groups if g["name"] == GROUP), "")
+        own = [group for group in groups if group["name"] == self._keys.group]
+        return str(own[0]["last-delivered-id"]) if own else ""
 
     async def _scheduled(self, message_id: str) -> Record | None:
         stored = await scripts.command(self._client, "HGET", self._keys.bodies, message_id)
@@ -258,12 +264,16 @@ class Browser:
             return None
         return scheduled_record(member, str(score), stored[ARRIVAL_CHARS:])
 
-    async def _unsettled(self, record: Record) -> Record:
-        """Return an entry of the stream as what it is: pending or ready."""
-        args = [GROUP, record.entry, 1]
+    async def _unsettled(self, record: Record) -> Record | None:
+        """Return an entry of the stream as what it is: pending or ready; None if it is done with.
+
+        Then it is kept for other groups.
+        """
+        args = [self._keys.group, record.entry, 1]
         rows = await scripts.run(self._client, "list_pending", [self._keys.stream], args)
         if not rows or rows[0][0] != record.entry:
-            return record
+            done = _order(record.entry) <= _order(await self._delivered())
+            return None if done else record
         entry, consumer, delivered, fields = rows[0]
         return entry_record("pending", entry, paired(fields), delivered, consumer)
 

@@ -8,7 +8,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from delayq import scripts
-from delayq.keys import GROUP, LaneKeys
+from delayq.keys import LaneKeys
 from delayq.publishing import DEDUP_WINDOW_MS, PROMOTE_LIMIT
 
 
@@ -67,7 +67,7 @@ async def purge_ready(client: Redis, keys: LaneKeys, now_ms: int | None = None) 
     touched += [keys.parked, keys.waiting]
     deleted, batch = 0, PROMOTE_LIMIT
     while last and batch == PROMOTE_LIMIT:
-        args = [_now(now_ms), GROUP, last[0][0], PROMOTE_LIMIT]
+        args = [_now(now_ms), keys.group, last[0][0], PROMOTE_LIMIT]
         batch = await scripts.run(client, "purge_ready", touched, args)
         deleted += batch
     return deleted

@@ -4,11 +4,12 @@ import anyio
 from anyio.abc import TaskGroup
 
 from delayq.clock import mono_s
+from delayq.delivered import Delivered, Malformed, Newer
 from delayq.errors import GroupMissing
 from delayq.events import Inherited, NewerFound
 from delayq.lease import LeaseStore
 from delayq.message import Delivery
-from delayq.pending import RECLAIM_LIMIT, Delivered, Malformed, Newer
+from delayq.pending import RECLAIM_LIMIT
 from delayq.retry import Again, DeadLetter
 from delayq.service import NEWER_MS, Service
 from delayq.settling import Work

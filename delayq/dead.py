@@ -70,7 +70,8 @@ class DeadLetters:
             raise ValueError(f"rate: above 0, and finite (got {rate})")
         limit = PROMOTE_LIMIT if rate is None else max(1, min(PROMOTE_LIMIT, int(rate / 10)))
         began, done = mono_s(), Redriven()
-        async for moved, skipped in self._pages("redrive", _redriving, limit, ids, reason):
+        pages = self._pages("redrive", _redriving, limit, ids, reason, self._lanes[0].group)
+        async for moved, skipped in pages:
             done = Redriven(done.moved + moved, done.not_redrivable + skipped)
             if on_page is not None:
                 on_page(done)
@@ -128,7 +129,7 @@ class DeadLetters:
 
 
 def _redriving(k: LaneKeys) -> list[str]:
-    return [k.dead, k.schedule, k.bodies, k.arrival, k.bell]
+    return [k.dead, k.schedule, k.bodies, k.arrival, k.bell, k.stream]
 
 
 def _purging(k: LaneKeys) -> list[str]:

@@ -21,11 +21,15 @@ class UsageError(DelayqError):
 
 
 class InvalidName(DelayqError, ValueError):
-    """Raised when a namespace, queue or consumer name cannot stand in a key."""
+    """Raised when a namespace, queue, group or consumer name cannot stand in a key."""
 
 
 class LanesDiffer(DelayqError, ValueError):
     """Raised when a queue is declared with another number of lanes than others use it with."""
+
+
+class GroupInUse(DelayqError):
+    """Raised when a group is to be taken away, and consumers of it may still run."""
 
 
 class InvalidFolder(DelayqError, ValueError):

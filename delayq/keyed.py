@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import anyio
 
+from delayq.delivered import Delivered, Newer
 from delayq.message import Delivery
 from delayq.ordered import InPlace, Ordered
-from delayq.pending import Delivered, Newer
 from delayq.pool import Pool
 from delayq.settling import Work
 from delayq.term import Term

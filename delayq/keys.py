@@ -5,12 +5,12 @@ A lane's keys share the hash tag `{<queue>:<lane>}`, hence one Cluster slot.
 
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from delayq.errors import InvalidName
 
 GROUP = "delayq"
-"""The consumer group of every lane's stream."""
+"""The consumer group of a queue's own handler."""
 
 MAX_LANES = 1_024
 
@@ -29,18 +29,37 @@ def checked_name(kind: str, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LaneKeys:
-    """The keys of one lane: a stream, its schedule, its lease."""
+    """The keys of one lane: a stream, its schedule, its lease.
+
+    The groups of a queue share its stream, and what publishing needs. Another group than that of
+    the queue's own handler has a lease of its own, dead letters, and a schedule for its retries.
+    """
 
     namespace: str
     queue: str
     lane: int = 0
+    group: str = GROUP
 
     def __post_init__(self) -> None:
         checked_name("namespace", self.namespace)
         checked_name("queue", self.queue)
+        checked_name("group", self.group)
 
     def _part(self, part: str) -> str:
         return f"{self.namespace}:{{{self.queue}:{self.lane}}}:{part}"
+
+    def _own(self, part: str) -> str:
+        return self._part(part if self.group == GROUP else f"group:{self.group}:{part}")
+
+    @property
+    def full_name(self) -> str:
+        """The queue's name, and behind a slash that of the group, unless it is the queue's own."""
+        return self.queue if self.group == GROUP else f"{self.queue}/{self.group}"
+
+    @property
+    def shared(self) -> "LaneKeys":
+        """Those of the queue's own handler: its schedule is that of what is published."""
+        return replace(self, group=GROUP)
 
     @property
     def stream(self) -> str:
@@ -49,18 +68,18 @@ class LaneKeys:
 
     @property
     def schedule(self) -> str:
-        """ZSET: arrival number and id → due ms."""
-        return self._part("schedule")
+        """ZSET: arrival number and id → due ms. Of another group: its retries."""
+        return self._own("schedule")
 
     @property
     def bodies(self) -> str:
         """HASH: id of a scheduled message → arrival number and its fields."""
-        return self._part("bodies")
+        return self._own("bodies")
 
     @property
     def arrival(self) -> str:
         """STRING: the last arrival number; deleted when the schedule is empty."""
-        return self._part("arrival")
+        return self._own("arrival")
 
     @property
     def recent(self) -> str:
@@ -75,17 +94,17 @@ class LaneKeys:
     @property
     def parked(self) -> str:
         """HASH: parked key → id of the message that the others of its key wait for."""
-        return self._part("parked")
+        return self._own("parked")
 
     @property
     def waiting(self) -> str:
         """ZSET: the messages of parked keys, by key and place in its order. See `row_of`."""
-        return self._part("waiting")
+        return self._own("waiting")
 
     @property
     def halted(self) -> str:
         """HASH: the entry that the lane stopped at, and why."""
-        return self._part("halted")
+        return self._own("halted")
 
     @property
     def ticked(self) -> str:
@@ -95,32 +114,32 @@ class LaneKeys:
     @property
     def standby(self) -> str:
         """ZSET: who stands by → ms when last seen."""
-        return self._part("standby")
+        return self._own("standby")
 
     @property
     def members(self) -> str:
         """ZSET, of the first lane: consumers that share the queue's lanes → ms when last seen."""
-        return self._part("members")
+        return self._own("members")
 
     @property
     def dead(self) -> str:
         """STREAM: dead letters."""
-        return self._part("dead")
+        return self._own("dead")
 
     @property
     def bell(self) -> str:
         """STREAM of one: rung when a new earliest due time appears."""
-        return self._part("bell")
+        return self._own("bell")
 
     @property
     def epoch(self) -> str:
         """STRING: the last epoch given out; never expires."""
-        return self._part("epoch")
+        return self._own("epoch")
 
     @property
     def vacancy(self) -> str:
         """STREAM of one: rung when a lease is given back."""
-        return self._part("vacancy")
+        return self._own("vacancy")
 
     @property
     def audit(self) -> str:
@@ -129,15 +148,26 @@ class LaneKeys:
 
     def lease(self, consumer: str | None = None) -> str:
         """HASH: the lease of the lane, or where consumers compete, that of one of them."""
-        return self._part("lease" if consumer is None else f"lease:{consumer}")
+        return self._own("lease" if consumer is None else f"lease:{consumer}")
+
+    @property
+    def own(self) -> list[str]:
+        """Those of the group alone that outlive its consumers.
+
+        Leases of competing consumers end by themselves.
+        """
+        order = [self.parked, self.waiting, self.halted, self.standby, self.members]
+        retries = [self.schedule, self.bodies, self.arrival, self.bell]
+        own = [self.dead, self.vacancy, *order, self.lease(), self.epoch]
+        return own if self.group == GROUP else [*own, *retries]
 
     @property
     def all(self) -> list[str]:
-        """Every key that outlives its users; leases of competing consumers end by themselves."""
-        streams = [self.stream, self.dead, self.bell, self.vacancy]
-        schedule = [self.schedule, self.bodies, self.arrival, self.recent, self.dedup]
-        order = [self.parked, self.waiting, self.halted, self.ticked, self.standby, self.members]
-        return [*streams, *schedule, *order, self.lease(), self.epoch]
+        """Every key of the queue and its own handler, or of the group, as `own`."""
+        if self.group != GROUP:
+            return self.own
+        schedule = [self.schedule, self.bodies, self.arrival, self.bell, self.recent, self.dedup]
+        return [self.stream, *schedule, self.ticked, *self.own]
 
 
 def audit_of(key: str) -> str:

@@ -18,8 +18,9 @@ from delayq.active import Active
 from delayq.browse import Browser, Stats, listed, stats, together
 from delayq.clock import SERVER_CLOCK, Clock
 from delayq.dead import DeadLetters
-from delayq.errors import ungrouped
-from delayq.keys import MAX_LANES, LaneKeys, lane_of
+from delayq.errors import GroupInUse, ungrouped
+from delayq.groups import drop, groups, holder
+from delayq.keys import GROUP, MAX_LANES, LaneKeys, lane_of
 from delayq.message import when
 from delayq.record import Page, Record, State
 
@@ -60,6 +61,11 @@ class Lanes:
     def name(self) -> str:
         """The queue's name."""
         return self.keys.queue
+
+    @property
+    def full_name(self) -> str:
+        """The queue's name, and behind a slash that of its group, unless that is its own."""
+        return self.keys.full_name
 
     @cached_property
     def every_lane(self) -> tuple[Self, ...]:
@@ -189,6 +195,40 @@ class Lanes:
         resume = partial(active.resume, self.client, skip=skip, now_ms=now_ms)
         ids = await at_once(resume, lanes)
         return tuple(message_id for message_id in ids if message_id is not None)
+
+    async def every_stats(self) -> dict[str, Stats]:
+        """Count for the queue's own handler, and for each other group that is there."""
+        counted = {GROUP: await self.seen_by(GROUP).stats()}
+        for name in await self.groups():
+            if name != GROUP:
+                counted[name] = await self.seen_by(name).stats()
+        return counted
+
+    def seen_by(self, group: str) -> Self:
+        """Return these lanes as another group sees them.
+
+        :raises InvalidName: if the name cannot stand in a key
+        """
+        return replace(self, keys=replace(self.keys, group=group))
+
+    async def groups(self) -> tuple[str, ...]:
+        """Return the names of the groups that are there: those whose consumers have ever run."""
+        found = await at_once(lambda k: groups(self.client, k), self._of())
+        return tuple(dict.fromkeys(name for names in found for name in names))
+
+    async def drop(self) -> bool:
+        """Take this group away: its retries, its dead letters, and what is kept for it alone.
+
+        Its consumers must have ended. The others go on; where there are none, the messages stay.
+
+        :return: False if it is not there
+        :raises GroupInUse: if a consumer of it holds a lease; nothing was done
+        """
+        found = await at_once(lambda k: holder(self.client, k), self._of())
+        if holders := [name for name in found if name]:
+            said = f"{self.full_name}: {', '.join(holders)} holds a lease; end its consumers first"
+            raise GroupInUse(said)
+        return any(await at_once(lambda k: drop(self.client, k), self._of()))
 
     def _of(self, key: str | None = None) -> tuple[LaneKeys, ...]:
         """Return the keys of the lane of `key`; of each lane, if there is none."""

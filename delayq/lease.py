@@ -29,7 +29,7 @@ from typing import Any
 from delayq import scripts
 from delayq.anchor import UNKNOWN, Anchor
 from delayq.clock import mono_s
-from delayq.keys import GROUP, LaneKeys
+from delayq.keys import LaneKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class LeaseStore:
         :raises ServerError: if the server did not answer, or refused
         """
         keys = [lease.key, self._keys.stream, self._keys.vacancy]
-        args = (lease.epoch, GROUP, lease.holder)
+        args = (lease.epoch, self._keys.group, lease.holder)
         return bool(await self._anchor.run("release", keys, args))
 
     async def leave(self) -> None:

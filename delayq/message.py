@@ -23,7 +23,7 @@ FORMAT = 1
 """The newest format of an entry that is understood. It stands in the field `v`, if it is not 1."""
 
 MAX_FIELDS = 64
-_ADDED = frozenset({"id", "due", "published", "deliveries", "place"})
+_ADDED = frozenset({"id", "due", "published", "deliveries", "place", "for"})
 """Fields that an entry has when it comes from the schedule."""
 MAX_ID_BYTES = 128
 MAX_KEY_BYTES = 256

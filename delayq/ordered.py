@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import anyio
 
+from delayq.delivered import Delivered, Malformed, Newer
 from delayq.events import Halted, NewerFound, Parked, Resumed
 from delayq.message import Delivery
 from delayq.parking import Parking
-from delayq.pending import Delivered, Malformed, Newer
 from delayq.retry import Again, DeadLetter, Halt, Outcome, Park, in_order
 from delayq.service import NEWER_MS, Service
 from delayq.settling import Work

@@ -6,14 +6,15 @@ that is lost, and is safe to repeat after a lost reply.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from delayq import scripts
 from delayq.anchor import UNKNOWN
-from delayq.errors import GroupMissing, MalformedEntry, NewerFormat, ScriptFailed
-from delayq.keys import GROUP
+from delayq.delivered import Delivered, Elsewhere, delivered_as
+from delayq.errors import GroupMissing
+from delayq.groups import ensure
 from delayq.lease import Lease
-from delayq.message import Delivery, decode_entry, new_id
+from delayq.message import Delivery, new_id
 from delayq.queue import Queue
 
 MAX_BYTES = 1_000_000
@@ -25,31 +26,11 @@ MAX_ERROR_CHARS = 1_000
 """How much of an error a dead letter keeps."""
 
 
-class Malformed(NamedTuple):
-    """An entry that was delivered and is no message."""
-
-    entry: str
-    delivered: int
-    reason: str
-
-
-class Newer(NamedTuple):
-    """An entry that was delivered, and that a newer delayq wrote."""
-
-    entry: str
-    delivered: int
-    reason: str
-
-
-Delivered = Delivery | Malformed | Newer
-"""What a consumer is delivered."""
-
-
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What one fetch delivered, in the order of the stream."""
 
-    deliveries: list[Delivered]
+    deliveries: list[Delivered | Elsewhere]
     last_id: str = ""
     """Where nothing was delivered: the id after which the next entry comes; '' to fetch again."""
     held_back: bool = False
@@ -72,6 +53,8 @@ class Pending:
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
+        self._group = queue.keys.group
+        self._codec = queue.codec
 
     @property
     def lane(self) -> int:
@@ -79,27 +62,18 @@ class Pending:
         return self._queue.keys.lane
 
     async def ensure_group(self) -> None:
-        """Create the consumer group, at the beginning of the stream, if it is not there.
+        """Create the consumer group if it is not there, and those that are served beside it.
 
         :raises ServerError: if the server did not answer, or refused
         """
-        if not await self._has_group():
-            create = ("XGROUP CREATE", self._queue.keys.stream, GROUP, "0", "MKSTREAM")
-            try:
-                await scripts.command(self._queue.client, *create)
-            except ScriptFailed as error:
-                if "BUSYGROUP" not in str(error):
-                    raise
+        await ensure(self._queue.client, self._queue.keys, self._queue.starts)
 
-    async def _has_group(self) -> bool:
-        # Asked for first, since to create it is refused at maxmemory, even if it is there.
-        try:
-            groups = await scripts.command(
-                self._queue.client, "XINFO GROUPS", self._queue.keys.stream
-            )
-        except GroupMissing:
-            return False
-        return any(group["name"] == GROUP for group in groups)
+    async def make_group_anew(self) -> None:
+        """Create the consumer group that foreign hands took away: it begins with what is kept.
+
+        :raises ServerError: if the server did not answer, or refused
+        """
+        await ensure(self._queue.client, self._queue.keys, {self._group: "beginning"})
 
     async def fetch(
         self,
@@ -131,7 +105,9 @@ class Pending:
         deliveries += [read(entry, 1, fields) for entry, fields in new]
         return Batch(deliveries, last_id, bool(held_back))
 
-    async def redeliver(self, lease: Lease, messages: Sequence[tuple[str, int]]) -> list[Delivered]:
+    async def redeliver(
+        self, lease: Lease, messages: Sequence[tuple[str, int]]
+    ) -> list[Delivered | Elsewhere]:
         """Deliver again messages that are pending for the holder of `lease`, and count it.
 
         :param messages: for each its entry, and how often it was delivered up to now
@@ -271,7 +247,8 @@ class Pending:
         """
         if start == "-":
             return []
-        words = ("XPENDING", self._queue.keys.stream, GROUP, "-", start.removeprefix("("), count)
+        stream, before = self._queue.keys.stream, start.removeprefix("(")
+        words = ("XPENDING", stream, self._group, "-", before, count)
         try:
             rows = await scripts.command(
                 self._queue.client, *words, lease.holder, parse_detail=True
@@ -287,7 +264,7 @@ class Pending:
         """
         client, keys = self._queue.client, self._queue.keys
         others = {}
-        for consumer in await scripts.command(client, "XINFO CONSUMERS", keys.stream, GROUP):
+        for consumer in await scripts.command(client, "XINFO CONSUMERS", keys.stream, self._group):
             name = consumer["name"]
             if name != lease.holder:
                 key = keys.lease(name.rpartition("@")[0])
@@ -312,16 +289,10 @@ class Pending:
 
     async def _run(self, name: str, lease: Lease, args: Sequence[object], *more_keys: str) -> Any:
         keys = [lease.key, self._queue.keys.stream, *more_keys]
-        return await scripts.run(self._queue.client, name, keys, [lease.epoch, GROUP, *args])
+        return await scripts.run(self._queue.client, name, keys, [lease.epoch, self._group, *args])
 
-    def _delivered(self, entry: str, delivered: int, fields: list[str]) -> Delivered:
-        try:
-            message = decode_entry(entry, fields, delivered, self._queue.codec)
-            return Delivery(entry, message, delivered)
-        except NewerFormat as error:
-            return Newer(entry, delivered, str(error))
-        except MalformedEntry as error:
-            return Malformed(entry, delivered, str(error))
+    def _delivered(self, entry: str, delivered: int, fields: list[str]) -> Delivered | Elsewhere:
+        return delivered_as(entry, delivered, fields, self._codec, self._group)
 
 
 def _bounded(error: str) -> str:

@@ -73,10 +73,15 @@ class Poller:
                 self.name,
                 in_lane(self._observe, lane.keys.lane) if several else self._observe,
             )
-            for lane in queue.every_lane
+            for lane in _schedules(queue)
         ]
 
     async def _promote(self, queue: Queue, link: Link) -> None:
         async with anyio.create_task_group() as promoting:
-            for promoter, lane in zip(self._promoters, queue.every_lane, strict=True):
+            for promoter, lane in zip(self._promoters, _schedules(queue), strict=True):
                 promoting.start_soon(promoter.run, link.bells.bell(lane.keys.bell))
+
+
+def _schedules(queue: Queue) -> list[Queue]:
+    """Return what has a schedule: each lane; for another group's retries each once more."""
+    return [lane for each in queue.schedules for lane in each.every_lane]

@@ -3,10 +3,10 @@
 Looking at it and changing it is what its lanes do: see `delayq.lanes`.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Generic, Literal, Unpack, cast, get_args
+from typing import Any, Generic, Literal, Self, Unpack, cast, get_args
 
 from redis.asyncio import Redis
 
@@ -15,6 +15,7 @@ from delayq.body import B, Codec
 from delayq.bulk import Bulk
 from delayq.clock import mono_s
 from delayq.durability import Durability, chosen
+from delayq.groups import Start, groups
 from delayq.keys import lane_of
 from delayq.lanes import Lanes
 from delayq.message import (
@@ -60,7 +61,10 @@ class Queue(Lanes, Generic[B]):
     on_due: OnDue | None = None
     codec: Codec[B] = field(default_factory=Codec)
     max_backlog: int | None = None
-    """Messages scheduled, ready and pending, beyond which a publish is refused."""
+    """Messages scheduled, ready and pending, beyond which a publish is refused.
+
+    With several groups it counts what is kept for any; but not what another retries later.
+    """
     dedup_window_s: float = 3600.0
     """How long a `dedup_id` is known."""
     patience_s: float = 3.0
@@ -70,6 +74,8 @@ class Queue(Lanes, Generic[B]):
     and publish behind what is due."""
     durability: Durability = "memory"
     """What a publish waits for, if it is not told."""
+    start: Start = "beginning"
+    """Where its group begins, when its first consumer does."""
     registration: Registration | None = field(default=None, repr=False, compare=False)
     """Shared by the lanes of a queue."""
 
@@ -79,6 +85,7 @@ class Queue(Lanes, Generic[B]):
             ("ordering", self.ordering, get_args(Ordering)),
             ("on_failure", self.on_failure, get_args(OnFailure)),
             ("durability", self.durability, get_args(Durability)),
+            ("start", self.start, get_args(Start)),
         ):
             if value not in known:
                 raise ValueError(f"{name}: one of {known} (got {value!r})")
@@ -109,6 +116,44 @@ class Queue(Lanes, Generic[B]):
     def lane_of(self, message: Outgoing) -> "Queue[B]":
         """Return the lane that a message belongs to."""
         return self.every_lane[0 if self.lanes == 1 else lane_of(message.route, self.lanes)]
+
+    def group(
+        self,
+        name: str,
+        *,
+        ordering: Ordering = "none",
+        retry: Retry | None = None,
+        on_failure: OnFailure = "block",
+        start: Start = "beginning",
+    ) -> Self:
+        """Declare another group of consumers, which is to have every message of this queue as well.
+
+        It has a pace, an order, retries and dead letters of its own. What is kept grows with the
+        slowest group: a message leaves Redis when all groups that are there are done with it.
+
+        :param ordering: as for the queue
+        :param retry: as for the queue
+        :param on_failure: as for the queue
+        :param start: where it begins when its first consumer does: with what is kept, or with what
+            comes next
+        :return: the queue, as the group sees it; to publish to it is to publish to all groups
+        :raises InvalidName: if the name cannot stand in a key
+        :raises ValueError: if an option is none that there is
+        """
+        keys, retry = replace(self.keys, group=name), retry or Retry()
+        declared = replace(self, keys=keys, ordering=ordering, retry=retry, start=start)
+        return replace(declared, on_failure=on_failure)
+
+    @property
+    def starts(self) -> Mapping[str, Start]:
+        """The groups that a consumer creates if they are not there, and where each begins."""
+        return {self.keys.group: self.start}
+
+    @property
+    def schedules(self) -> "tuple[Queue[B], ...]":
+        """The queues whose schedules a poller of this one promotes: a group's retries have one."""
+        shared = self.keys.shared
+        return (self,) if self.keys == shared else (replace(self, keys=shared), self)
 
     # -- publishing --
 
@@ -194,8 +239,8 @@ class Queue(Lanes, Generic[B]):
         async def call() -> Answers:
             if not registration.done:
                 await registration.claim(client)
-            within_s = ends_at - mono_s()
-            return await publish(client, self.keys, terms, messages, call_id, within_s=within_s)
+            within_s, keys = ends_at - mono_s(), self.keys.shared
+            return await publish(client, keys, terms, messages, call_id, within_s=within_s)
 
         ends = client if durability == "memory" else None  # what waits has a timer of its own
         answers: Answers = await patiently(ends, call, self.patience_s, self.name)
@@ -217,5 +262,8 @@ class Queue(Lanes, Generic[B]):
         :raises ServerError: if the server did not answer, or refused
         """
         for lane in self.every_lane:
-            await scripts.command(self.client, "UNLINK", *lane.keys.all)
+            unwanted = lane.keys.shared.all
+            for name in await groups(self.client, lane.keys):
+                unwanted += replace(lane.keys, group=name).own
+            await scripts.command(self.client, "UNLINK", *unwanted)
         await forget(self.client, self.keys.namespace, self.name)

@@ -6,7 +6,8 @@ from redis.asyncio import Redis
 
 from delayq import scripts
 from delayq.browse import Stats, stats
-from delayq.keys import LaneKeys
+from delayq.groups import groups
+from delayq.keys import GROUP, LaneKeys
 from delayq.lanes import Lanes, at_once
 from delayq.registry import set_lanes
 
@@ -38,6 +39,11 @@ async def resize(lanes: Lanes, number: int) -> dict[int, str]:
 
 
 async def _held(client: Redis, keys: LaneKeys) -> str:
+    seen = [replace(keys, group=group) for group in {GROUP, *await groups(client, keys)}]
+    return ", ".join(filter(None, [await _held_for(client, each) for each in seen]))
+
+
+async def _held_for(client: Redis, keys: LaneKeys) -> str:
     found: Stats = await stats(client, keys)
     counts = {name: getattr(found, name) for name in ("scheduled", "ready", "pending", "dead")}
     leases = {name: keys.lease(name.rpartition("@")[0]) for name in found.consumers}

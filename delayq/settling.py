@@ -7,11 +7,12 @@ import anyio
 
 from delayq.bell import Bell
 from delayq.clock import Clock, mono_s
+from delayq.delivered import Delivered, Elsewhere, Malformed
 from delayq.errors import GroupMissing
 from delayq.events import Acked, DeadLettered, Observer, Retried
 from delayq.handling import Handling
 from delayq.message import Delivery, new_id
-from delayq.pending import Batch, Delivered, Malformed, Pending
+from delayq.pending import Batch, Pending
 from delayq.retry import Again, DeadLetter, OnFailure, Park, Retry
 from delayq.term import Term
 
@@ -44,6 +45,7 @@ class Settling:
         self.work = work
         self.term = term
         self._unacked: list[tuple[str, str]] = []
+        """Entries to acknowledge, each with the id of its message, or '' if nobody handled it."""
         self._unacked_since = 0.0
         self._acking = anyio.Lock(fast_acquire=True)
         """Acknowledgements leave in the order in which they were earned."""
@@ -51,12 +53,18 @@ class Settling:
 
     def _handled(self, delivery: Delivery) -> None:
         if self.work.acknowledge:
-            if not self._unacked:
-                self._unacked_since = mono_s()
-            self._unacked.append((delivery.entry, delivery.message.id))
+            self._earned([(delivery.entry, delivery.message.id)])
 
-    async def _fetch(self, count: int, *, busy: bool) -> Batch:
-        """Acknowledge what was handled and fetch what comes next, in one round trip."""
+    def _earned(self, acked: Sequence[tuple[str, str]]) -> None:
+        if not self._unacked:
+            self._unacked_since = mono_s()
+        self._unacked += acked
+
+    async def _fetch(self, count: int, *, busy: bool) -> tuple[Batch, list[Delivered]]:
+        """Acknowledge what was handled and fetch what comes next, in one round trip.
+
+        :return: what came, and of that what is ours
+        """
         pending, call = self.work.pending, new_id()
         async with self._acking:
             acked, self._unacked = self._unacked[:MAX_ACKS], self._unacked[MAX_ACKS:]
@@ -70,13 +78,20 @@ class Settling:
                 )
             except GroupMissing:
                 # Foreign hands took the stream or its group away: begin again with what is left.
-                await self.term.fenced("create the group", lambda _: pending.ensure_group())
+                await self.term.fenced("create the group", lambda _: pending.make_group_anew())
                 self._start = "-"
                 batch = Batch([])
             self._report_acked(acked)
         if batch.deliveries:
             self._start = "(" + batch.deliveries[-1].entry
-        return batch
+        return batch, self._ours(batch.deliveries)
+
+    def _ours(self, deliveries: Sequence[Delivered | Elsewhere]) -> list[Delivered]:
+        """Leave out what is for other groups: it is acknowledged unseen."""
+        ours = [each for each in deliveries if not isinstance(each, Elsewhere)]
+        if len(ours) < len(deliveries):
+            self._earned([(each.entry, "") for each in deliveries if isinstance(each, Elsewhere)])
+        return ours
 
     async def _flush(self) -> None:
         """Acknowledge what was handled: when this returns, nothing of it is under way either."""
@@ -90,7 +105,8 @@ class Settling:
 
     async def _redeliver(self, messages: Sequence[tuple[str, int]]) -> list[Delivered]:
         pending = self.work.pending
-        return await self.term.fenced("fetch", lambda lease: pending.redeliver(lease, messages))
+        found = await self.term.fenced("fetch", lambda lease: pending.redeliver(lease, messages))
+        return self._ours(found)
 
     async def _give_back(self, deliveries: Sequence[Delivered]) -> None:
         """Take back the delivery of what was fetched and not begun."""
@@ -125,8 +141,8 @@ class Settling:
         self.work.observe(DeadLettered(self.work.role, epoch, message_id, deliveries, *why))
 
     def _report_acked(self, acked: list[tuple[str, str]]) -> None:
-        if acked:
-            ids = tuple([message_id for _, message_id in acked])
+        ids = tuple([message_id for _, message_id in acked if message_id])
+        if ids:
             self.work.observe(Acked(self.work.role, self.term.lease.epoch, ids))
 
     def _report_retry(self, delivery: Delivery, outcome: Again | Park) -> None:

@@ -30,6 +30,8 @@ class Troupe:
     supervisor: Supervisor
     tape: Tape
     handled: list[Handled] = field(default_factory=list)
+    succeeded: list[Any] = field(default_factory=list)
+    """Bodies whose handler came to its end."""
     held: dict[Any, anyio.Event] = field(default_factory=dict)
     """Bodies whose handler waits until the test sets the event."""
     failing: dict[Any, list[Exception]] = field(default_factory=dict)
@@ -50,6 +52,9 @@ class Troupe:
             await self.doing[body].pop(0)()
         if self.failing.get(body):
             raise self.failing[body].pop(0)
+        self.succeeded.append(body)
+        self.begun.set()
+        self.begun = anyio.Event()
 
     def consumer(self, name: str, **options: Any) -> None:
         self.supervisor.spawn(

@@ -8,6 +8,7 @@ import pytest
 from delayq import Queue, ServerError
 from delayq.browse import Browser, Halted
 from delayq.errors import InvalidCursor
+from delayq.keys import GROUP
 from delayq.lease import Lease
 from delayq.message import Delivery
 from delayq.pending import Pending
@@ -297,6 +298,7 @@ async def test_a_state_or_limit_that_is_none_is_refused(queue: Queue) -> None:
 
 async def test_other_groups_are_not_ours(client: Client, queue: Queue) -> None:
     await queue.publish(1)
+    await client.xgroup_create(KEYS.stream, GROUP, "0")
     await client.xgroup_create(KEYS.stream, "other", "0")
     await client.xreadgroup("other", "o1", {KEYS.stream: ">"})
     stats = await queue.stats()

@@ -31,11 +31,12 @@ from delayq import (
     cli,
 )
 from delayq.anchor import Anchor
+from delayq.delivered import Malformed
 from delayq.events import Ended
 from delayq.keys import GROUP
 from delayq.lease import Held, Lease, LeaseStore
 from delayq.message import FORMAT, JSON, Delivery
-from delayq.pending import Malformed, Pending
+from delayq.pending import Pending
 from delayq.schedule import Schedule
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.roles import troupe

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from delayq import InvalidMessage, Queue, Retry
 from delayq import schedule as schedule_module
+from delayq.delivered import Malformed
 from delayq.keys import GROUP
 from delayq.lease import Lease
 from delayq.message import Delivery, Message
-from delayq.pending import Malformed, Pending
+from delayq.pending import Pending
 from delayq.schedule import Schedule
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.state import NOTHING, dump, messages, owners

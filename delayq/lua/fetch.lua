@@ -40,7 +40,7 @@ end
 
 -- Tells whether this is a message's last delivery of several.
 local function is_last(deliveries, fields)
-  return before == 0 and last > 0 and deliveries + earlier_deliveries(fields) >= last
+  return before == 0 and last > 0 and deliveries + earlier_deliveries(fields, group) >= last
 end
 
 -- Tells whether there is room for more after this one.

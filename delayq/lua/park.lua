@@ -36,7 +36,8 @@ if not found then
   redis.call('XACK', stream, group, entry)
   return 2
 end
-local id, _, packed, place = as_scheduled(bodies, entry, found[2], '', true)
+local others = groups_of(stream, group)
+local id, _, packed, place = as_scheduled(bodies, entry, found[2], '', true, group, others)
 local row = wait_in_place(waiting, key, place, id)
 local waits_until
 for _ = 1, lost and 256 or 1 do
@@ -52,7 +53,6 @@ if lost then let_go(parking, key, now) end
 local first, back_at_once = earliest_due(schedule), looks and not waits_until
 local due = back_at_once and int(now) or held_until(math.max(now, tonumber(waits_until or 0)), waiting)
 schedule_messages(schedule, bodies, arrival, {id, due, packed})
-redis.call('XACK', stream, group, entry)
-redis.call('XDEL', stream, entry)
+acknowledge(stream, group, {entry}, others)
 if back_at_once and (not first or now < first) then ring(bell) end
 return waits_until and 1 or 0

@@ -3,6 +3,9 @@
 -- Names and values of a message together; Lua cannot hand on some thousands at once.
 local MAX_VALUES = 256
 
+-- The group of a queue's own handler.
+local DEFAULT_GROUP = 'delayq'
+
 -- The server's time in ms, or the time given (tests own it).
 local function now_ms(given)
   if given ~= '' then return tonumber(given) end
@@ -56,11 +59,54 @@ local function repeated(lease, call)
   return false
 end
 
--- Acknowledges stream ids: they leave Redis. Returns how many were pending.
-local function acknowledge(stream, group, ids)
+-- Tells of the groups of a stream: the others than `group`, and it, or nil. Without a stream there are none. Every
+-- server tells name, consumers, pending and last-delivered-id first, and from 7.0 on entries-read and lag.
+local function groups_of(stream, group)
+  local others, own = {}, nil
+  for _, about in ipairs(redis.pcall('XINFO', 'GROUPS', stream)) do
+    local found = {name = about[2], pending = about[6], read = about[8], lag = about[12]}
+    if found.name == group then own = found else others[#others + 1] = found end
+  end
+  return others, own
+end
+
+-- Tells whether a whole number is less than another; of any length, as text.
+local function less(a, b)
+  if #a ~= #b then return #a < #b end
+  return a < b
+end
+
+-- Tells whether a stream id comes after another.
+local function comes_after(id, other)
+  local ms, number = string.match(id, '^(%d+)%-(%d+)$')
+  local other_ms, other_number = string.match(other, '^(%d+)%-(%d+)$')
+  if ms ~= other_ms then return less(other_ms, ms) end
+  return less(other_number, number)
+end
+
+-- Deletes those entries that every one of these groups is done with: has read, and has not pending.
+local function delete_done(stream, groups, ids)
+  local done = ids
+  if #groups > 0 then
+    done = {}
+    for _, id in ipairs(ids) do
+      local wanted = false
+      for _, group in ipairs(groups) do
+        wanted = wanted or comes_after(id, group.read)
+          or group.pending > 0 and #redis.call('XPENDING', stream, group.name, id, id, 1) > 0
+      end
+      if not wanted then done[#done + 1] = id end
+    end
+  end
+  if #done > 0 then redis.call('XDEL', stream, unpack(done)) end
+  return done
+end
+
+-- Acknowledges stream ids: they leave Redis, unless another group is not done with them. Returns how many were pending.
+local function acknowledge(stream, group, ids, others)
   if #ids == 0 then return 0 end
   local acked = redis.call('XACK', stream, group, unpack(ids))
-  redis.call('XDEL', stream, unpack(ids))
+  delete_done(stream, others or groups_of(stream, group), ids)
   return acked
 end
 
@@ -72,9 +118,15 @@ local function uncount(stream, group, consumer, deliveries, ids)
   redis.call(unpack(command))
 end
 
--- How often a message was delivered before it came to the stream: its last field but for its place.
-local function earlier_deliveries(fields)
-  for i = #fields - 1, #fields - 3, -2 do
+-- How often a message was delivered before it came to the stream: its last field but for its place, and for whom it is.
+-- One that is for another group is not delivered at all.
+local function earlier_deliveries(fields, group)
+  local last = #fields - 1
+  if fields[last] == 'for' then
+    if fields[last + 1] ~= group then return 0 end
+    last = last - 2
+  end
+  for i = last, last - 2, -2 do
     if fields[i] == 'deliveries' then return tonumber(fields[i + 1]) or 0 end
   end
   return 0
@@ -194,6 +246,13 @@ local function promote_due(stream, schedule, bodies, arrival, dead, now, limit)
   return #members
 end
 
+-- Has fields say for which group they are, where there are others.
+local function address(fields, group, others)
+  if group == DEFAULT_GROUP and #others == 0 then return end
+  fields[#fields + 1] = 'for'
+  fields[#fields + 1] = group
+end
+
 -- The place of a message in the order of its key: the id of the entry by which it first came to the stream.
 local function place_of(entry, fields)
   for i = 1, #fields, 2 do
@@ -247,8 +306,9 @@ end
 
 -- What a stream entry is in the schedule: its id, its key, and its fields packed, with the deliveries up to now;
 -- with '' for these, those it had before. If its key is or will be parked, it keeps its place in the key's order.
+-- If there are others than its group, it comes back for that one alone, which the last field says.
 -- An id that is scheduled already, which only foreign hands bring about, is told apart: neither replaces the other.
-local function as_scheduled(bodies, entry, fields, deliveries, parking)
+local function as_scheduled(bodies, entry, fields, deliveries, parking, group, others)
   local id, key, due, published, packed = entry, nil, string.match(entry, '^%d+'), nil, {}
   local place = place_of(entry, fields)
   for i = 1, #fields, 2 do
@@ -258,7 +318,7 @@ local function as_scheduled(bodies, entry, fields, deliveries, parking)
     elseif name == 'published' then published = value
     elseif name == 'deliveries' then
       if deliveries == '' then deliveries = value end
-    elseif name ~= 'place' then
+    elseif name ~= 'place' and name ~= 'for' then
       if name == 'key' then key = value end
       packed[#packed + 1] = name
       packed[#packed + 1] = value
@@ -270,6 +330,7 @@ local function as_scheduled(bodies, entry, fields, deliveries, parking)
     packed[#packed + 1] = 'place'
     packed[#packed + 1] = place
   end
+  address(packed, group, others)
   if redis.call('HEXISTS', bodies, id) == 1 then id = id .. '~' .. entry end
   return id, key, cjson.encode(packed), place
 end
@@ -334,7 +395,7 @@ end
 local function bury(stream, group, dead, parking, now, entry, deliveries, reason, error)
   local found = redis.call('XRANGE', stream, entry, entry)[1]
   if found then
-    local ours = {entry = true, deliveries = true, reason = true, error = true, place = true}
+    local ours = {entry = true, deliveries = true, reason = true, error = true, place = true, ['for'] = true}
     local fields, key = {}, nil
     for i = 1, math.min(#found[2], MAX_VALUES), 2 do
       local name, value = found[2][i], found[2][i + 1]
@@ -348,18 +409,8 @@ local function bury(stream, group, dead, parking, now, entry, deliveries, reason
       unpack(fields))
     unpark(parking, key, place_of(entry, found[2]), now)
   end
-  redis.call('XACK', stream, group, entry)
-  redis.call('XDEL', stream, entry)
+  acknowledge(stream, group, {entry})
   return found and 1 or 0
-end
-
--- The id of the last entry of a stream that a group has read; nil if there is no such group. The stream must exist.
-local function last_delivered(stream, group)
-  for _, about in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-    local values = {}
-    for i = 1, #about, 2 do values[about[i]] = about[i + 1] end
-    if values.name == group then return values['last-delivered-id'] end
-  end
 end
 
 -- Makes pending messages `consumer`'s own, without counting a delivery.

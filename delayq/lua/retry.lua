@@ -31,7 +31,8 @@ if not found then
   return 0
 end
 local park = ARGV[7] == '1'
-local id, key, packed, place = as_scheduled(bodies, entry, found[2], ARGV[6], park)
+local others = groups_of(stream, group)
+local id, key, packed, place = as_scheduled(bodies, entry, found[2], ARGV[6], park, group, others)
 local due = now_ms(ARGV[3]) + tonumber(ARGV[5])
 local first = earliest_due(schedule)
 schedule_messages(schedule, bodies, arrival, {id, int(due), packed})
@@ -39,7 +40,6 @@ if key and park then
   wait_in_place(waiting, key, place, id)
   blocker_of(parked, waiting, key)
 end
-redis.call('XACK', stream, group, entry)
-redis.call('XDEL', stream, entry)
+acknowledge(stream, group, {entry}, others)
 if not first or due < first then ring(bell) end
 return int(due)

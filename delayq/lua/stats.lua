@@ -9,9 +9,10 @@
 -- ARGV[1] now   integer ms, or '' for the server's time
 -- ARGV[2] group string
 -- ARGV[3] due   integer scheduled messages whose due time is told at most
+-- ARGV[4] limit integer ready messages that are counted one by one at most, if need be
 -- Returns now; scheduled, ready, pending, dead, keys parked; ms since the oldest became ready, or -1; holder, epoch
 -- and since; fields of `halted`; due times, but of those that are held, among the first 256; consumers, each with what is pending for it
--- Cost: O(due + consumers + log n)
+-- Cost: O(due + consumers + log n); with several groups O(limit)
 
 local stream, schedule, dead, lease, parked, halted = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local group = ARGV[2]
@@ -20,9 +21,9 @@ local refusal = wrong_type(stream, 'stream', schedule, 'zset', dead, 'stream', l
 if refusal then return refusal end
 
 local now = now_ms(ARGV[1])
-local last, pending, first, consumers = nil, 0, nil, {}
-if redis.call('EXISTS', stream) == 1 then last = last_delivered(stream, group) end
-if last then
+local others, own = groups_of(stream, group)
+local last, pending, first, consumers = own and own.read, 0, nil, {}
+if own then
   local summary = redis.call('XPENDING', stream, group)
   pending, first = summary[1], summary[2]
   for _, about in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group)) do
@@ -30,17 +31,40 @@ if last then
     consumers[#consumers + 1] = about[4]
   end
 end
-if not first then
-  local unread = redis.call('XRANGE', stream, last and '(' .. last or '-', '+', 'COUNT', 1)[1]
-  first = unread and unread[1]
+local unread = last and '(' .. last or '-'
+if not first and (own or #others == 0) then
+  local entry = redis.call('XRANGE', stream, unread, '+', 'COUNT', 1)[1]
+  first = entry and entry[1]
 end
+
+-- Counts what a group has not read, one by one, as far as `limit`, and some MB, allow.
+local function count_unread()
+  local count, bytes, from, page = 0, 0, unread, nil
+  repeat
+    page = redis.call('XRANGE', stream, from, '+', 'COUNT', 100)
+    for _, entry in ipairs(page) do
+      for i = 2, #entry[2], 2 do bytes = bytes + #entry[2][i] end
+    end
+    count = count + #page
+    if #page > 0 then from = '(' .. page[#page][1] end
+  until #page < 100 or count >= tonumber(ARGV[4]) or bytes > 4000000
+  return count
+end
+
+-- Where there are others, what is kept may be for them. Servers from 7.0 on count what a group has not read, if what
+-- was deleted allows it.
+local function ready()
+  if #others == 0 then return math.max(0, redis.call('XLEN', stream) - pending) end
+  return own and (own.lag or count_unread()) or 0
+end
+
 local oldest = first and math.max(0, now - tonumber(string.match(first, '^%d+'))) or -1
 local due, first_few = {}, redis.call('ZRANGE', schedule, 0, 255, 'WITHSCORES')
 for i = 2, #first_few, 2 do
   if #due < tonumber(ARGV[3]) and not is_held(first_few[i]) then due[#due + 1] = first_few[i] end
 end
 local counts = {
-  redis.call('ZCARD', schedule), math.max(0, redis.call('XLEN', stream) - pending), pending,
+  redis.call('ZCARD', schedule), ready(), pending,
   redis.call('XLEN', dead), redis.call('HLEN', parked),
 }
 return {

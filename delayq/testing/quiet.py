@@ -12,7 +12,7 @@ from delayq.app import App
 from delayq.clock import mono_s
 from delayq.consumer import Consumer
 from delayq.errors import GroupMissing
-from delayq.keys import GROUP
+from delayq.keys import LaneKeys
 from delayq.poller import Poller
 from delayq.queue import Queue
 from delayq.seat import Seat
@@ -94,14 +94,14 @@ class Quiet:
         for lane in self._served:
             active = [seat for seat in self._seats(lane) if seat.holder]
             if len(active) < (1 if lane.ordered else len(self._processes)):
-                return f"{lane.name} has too few active consumers"
+                return f"{lane.full_name} has too few active consumers"
         return ""
 
     def _left(self, seen: list[_Seen], clock: MovedClock) -> str:
         """Tell what is left to be done; '' if nothing is."""
         now_ms = clock.now_ms()
         for s in seen:
-            name, seats = s.lane.name, self._seats(s.lane)
+            name, seats = s.lane.full_name, self._seats(s.lane)
             if s.due_ms is not None and s.due_ms <= now_ms:
                 return f"{name}: something is due"
             if s.unread and any(seat.listening for seat in seats):
@@ -117,20 +117,23 @@ class Quiet:
         async with self._client.pipeline(transaction=True) as asked:
             for lane in lanes:
                 stream = lane.keys.stream
-                asked.zrange(lane.keys.schedule, 0, 0, withscores=True)
+                for keys in (lane.keys, lane.keys.shared):
+                    asked.zrange(keys.schedule, 0, 0, withscores=True)
                 asked.xinfo_stream(stream)
                 asked.xinfo_groups(stream)
-                asked.xpending(stream, GROUP)
+                asked.xpending(stream, lane.keys.group)
             rows = iter(await asked.execute(raise_on_error=False))
-        answers = zip(rows, rows, rows, rows, strict=True)
+        answers = zip(*[rows] * 5, strict=True)
         return [await self._seen(*pair) for pair in zip(lanes, answers, strict=True)]
 
     async def _seen(self, lane: Queue, answers: Sequence[Any]) -> _Seen:
         # Where the stream or its group was taken away, the answer is an error: nothing is there.
-        first, stream, groups, pending = ([] if isinstance(a, Exception) else a for a in answers)
-        due_ms = math.ceil(first[0][1]) if first else None
+        first, shared, stream, groups, pending = (
+            [] if isinstance(a, Exception) else a for a in answers
+        )
+        due_ms = min([math.ceil(row[1]) for row in (*first, *shared)], default=None)
         owners = frozenset(consumer["name"] for consumer in (pending or {}).get("consumers", ()))
-        read = next((g["last-delivered-id"] for g in groups if g["name"] == GROUP), "0-0")
+        read = next((g["last-delivered-id"] for g in groups if g["name"] == lane.keys.group), "0-0")
         unread = bool(stream) and stream["last-generated-id"] != read
         if unread:  # but what foreign hands deleted is not there to be read
             unread = bool(await self._client.xrange(lane.keys.stream, "(" + read, "+", 1))
@@ -139,18 +142,18 @@ class Quiet:
     @property
     def _served(self) -> list[Queue]:
         """Every lane of the queues that are served."""
-        every = self._app.queues.values()
+        every = [group for queue in self._app.queues.values() for group in queue.every_group]
         served = [queue for queue in every if queue.handled and self._processes]
         return [lane for queue in served for lane in queue.every_lane]
 
     def _seats(self, lane: Queue) -> list[Seat]:
         """Return the seats at a lane. A process that has only begun has none."""
-        found = (roles[f"{lane.name}.{process}"] for process, roles in self._processes.items())
+        found = (roles[f"{lane.full_name}.{process}"] for process, roles in self._processes.items())
         seats = [seat for role in found if isinstance(role, Consumer) for seat in role.seats]
         return [seat for seat in seats if seat.lane == lane.keys.lane]
 
-    async def _pending(self, stream: str) -> list[Any]:
-        words = ("XPENDING", stream, GROUP, "-", "+", SHOWN)
+    async def _pending(self, keys: LaneKeys) -> list[Any]:
+        words = ("XPENDING", keys.stream, keys.group, "-", "+", SHOWN)
         try:
             rows: list[Any] = await scripts.command(self._client, *words, parse_detail=True)
         except GroupMissing:
@@ -163,10 +166,10 @@ class Quiet:
         for lane in self._served:
             stream = lane.keys.stream
             ids = []
-            for row in await self._pending(stream):
+            for row in await self._pending(lane.keys):
                 entry = row["message_id"]
                 found = await self._client.xrange(stream, entry, entry)
                 ids += [fields.get("id", entry) for _, fields in found]
             if ids:
-                told.append(f"{lane.name}: {', '.join(ids)}")
+                told.append(f"{lane.full_name}: {', '.join(ids)}")
         return f"in hand of {'; of '.join(told)}" if told else "nothing is in hand"

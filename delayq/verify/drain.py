@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import anyio
 
-from delayq.app import AppQueue
+from delayq.appqueue import AppQueue
 from delayq.clock import mono_s
 from delayq.connection import outlast
 

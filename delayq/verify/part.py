@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from delayq.app import App, AppQueue
+from delayq.app import App
+from delayq.appqueue import AppQueue
 from delayq.events import Observer
 from delayq.queue import Ordering
 from delayq.retry import OnFailure, Retry

@@ -6,7 +6,7 @@ from typing import Any
 
 import anyio
 
-from delayq.app import AppQueue
+from delayq.appqueue import AppQueue
 from delayq.clock import mono_s
 from delayq.connection import outlast
 from delayq.errors import ServerOutOfMemory, ServerUnreachable

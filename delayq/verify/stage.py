@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from delayq import scripts
-from delayq.app import AppQueue
+from delayq.appqueue import AppQueue
 from delayq.supervisor import NOT_ENDED
 from delayq.verify.history import Fault, FaultKind
 from delayq.verify.log import Log
