@@ -27,6 +27,7 @@ from delayq.commands.change import (
     question,
     run_cancel,
     run_dead_purge,
+    run_drop_group,
     run_publish,
     run_purge,
     run_redrive,
@@ -172,6 +173,7 @@ COMMANDS = (
     Command(("handover",), operators.HandoverSettings, _answering(run_handover)),
     Command(("resume",), operators.ResumeSettings, _answering(run_resume)),
     Command(("lanes",), operators.LanesSettings, _answering(run_lanes)),
+    Command(("drop-group",), operators.DropGroupSettings, _answering(run_drop_group)),
     Command(("doctor",), operators.DoctorSettings, _answering(run_doctor)),
     Command(("bench",), BenchSettings, run_bench),
 )

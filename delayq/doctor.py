@@ -158,7 +158,7 @@ async def _permissions(client: Redis, key: str) -> Findings:
 
 
 async def examine_queue(client: Redis, lanes: Sequence[LaneKeys]) -> Findings:
-    """Look at one queue: the keys, schedule, lease and consumers of each of its lanes.
+    """Look at one queue, as one group sees it: keys, schedule, lease and consumers of each lane.
 
     :raises ServerUnreachable: if there is no answer
     """
@@ -171,13 +171,13 @@ async def examine_queue(client: Redis, lanes: Sequence[LaneKeys]) -> Findings:
                 findings = await _problems(client, keys, counted[-1])
         except ServerRefused as error:
             said = f"it cannot be looked at: {error}"
-            findings = [Finding("warning", keys.queue, said, "permit what the server refused")]
+            findings = [Finding("warning", keys.full_name, said, "permit what the server refused")]
         for finding in findings:
             good = False
-            about = f"{keys.queue}, lane {keys.lane}" if len(lanes) > 1 else keys.queue
+            about = f"{keys.full_name}, lane {keys.lane}" if len(lanes) > 1 else keys.full_name
             yield replace(finding, about=about)
     if good:
-        yield _in_order(lanes[0].queue, together(counted))
+        yield _in_order(lanes[0].full_name, together(counted))
 
 
 def _in_order(name: str, found: Stats) -> Finding:
@@ -187,9 +187,9 @@ def _in_order(name: str, found: Stats) -> Finding:
 
 async def _problems(client: Redis, keys: LaneKeys, found: Stats) -> list[Finding]:
     return [
-        *_schedule(keys.queue, found),
-        *_unread(keys.queue, found),
-        *_lane(keys.queue, found),
+        *_schedule(keys.full_name, found),
+        *_unread(keys.full_name, found),
+        *_lane(keys.full_name, found),
         *[finding async for finding in _expiry(client, keys)],
         *[finding async for finding in _epoch(client, keys, found)],
         *[finding async for finding in _consumers(client, keys, found)],
@@ -207,7 +207,7 @@ async def _types(client: Redis, keys: LaneKeys) -> Findings:
         found = await scripts.command(client, "TYPE", key)
         if found not in ("none", kind):
             said = f"{key} is a {found}, not a {kind}: foreign hands wrote it"
-            yield Finding("problem", keys.queue, said, f"look at it, then DEL {key}")
+            yield Finding("problem", keys.full_name, said, f"look at it, then DEL {key}")
 
 
 def _schedule(name: str, found: Stats) -> list[Finding]:
@@ -223,7 +223,10 @@ def _unread(name: str, found: Stats) -> list[Finding]:
     if found.consumers or not found.ready or late_ms <= LATE_MS:
         return []
     said = f"ready for {late_ms / 1000:.0f} s and not fetched: no consumer is running"
-    return [Finding("problem", name, said, "run a Consumer of this queue")]
+    remedy = "run a Consumer of this queue"
+    if "/" in name:
+        remedy = "run a Consumer of this group, or `python -m delayq drop-group`"
+    return [Finding("problem", name, said, remedy)]
 
 
 def _lane(name: str, found: Stats) -> list[Finding]:
@@ -246,7 +249,7 @@ async def _expiry(client: Redis, keys: LaneKeys) -> Findings:
     for key in lasting:
         if await scripts.command(client, "PTTL", key) >= 0:
             said = f"{key} expires, and its messages with it"
-            yield Finding("problem", keys.queue, said, f"PERSIST {key}")
+            yield Finding("problem", keys.full_name, said, f"PERSIST {key}")
 
 
 async def _epoch(client: Redis, keys: LaneKeys, found: Stats) -> Findings:
@@ -254,7 +257,9 @@ async def _epoch(client: Redis, keys: LaneKeys, found: Stats) -> Findings:
     if last is not None and last > found.now_ms + CLOCKS_APART_MS:
         apart_s = (last - found.now_ms) / 1000
         said = f"the last epoch is {apart_s:.0f} s ahead: the server's clock stepped back"
-        yield Finding("warning", keys.queue, said, "mend the clock: what is scheduled comes late")
+        yield Finding(
+            "warning", keys.full_name, said, "mend the clock: what is scheduled comes late"
+        )
 
 
 async def _consumers(client: Redis, keys: LaneKeys, found: Stats) -> Findings:
@@ -263,12 +268,12 @@ async def _consumers(client: Redis, keys: LaneKeys, found: Stats) -> Findings:
         if not (name and epoch.isdecimal()):
             said = f"{consumer} is no consumer of delayq, and {pending} messages are pending for it"
             remedy = "end it; a takeover, or a consumer's survey, takes what it holds"
-            yield Finding("warning", keys.queue, said, remedy)
+            yield Finding("warning", keys.full_name, said, remedy)
         elif pending and consumer != found.holder:
             holder = await scripts.command(client, "HGET", keys.lease(name), "holder")
             if holder != consumer:
                 said = f"{pending} messages are pending for {consumer}, which has no lease"
-                yield Finding("warning", keys.queue, said, "run a consumer: it takes them over")
+                yield Finding("warning", keys.full_name, said, "run a consumer: it takes them over")
 
 
 async def _deliveries(client: Redis, keys: LaneKeys) -> Findings:
@@ -279,4 +284,4 @@ async def _deliveries(client: Redis, keys: LaneKeys) -> Findings:
         worst = max(often, key=lambda record: record.deliveries)
         said = f"{worst.id} was delivered {worst.deliveries} times and is not settled"
         remedy = "its handler fails or crashes each time: look at the logs, or set max_deliveries"
-        yield Finding("warning", keys.queue, said, remedy)
+        yield Finding("warning", keys.full_name, said, remedy)

@@ -11,6 +11,7 @@ from delayq.commands.settings import (
     CancelSettings,
     ConfirmedSettings,
     DeadPurgeSettings,
+    DropGroupSettings,
     LetterSettings,
     PublishSettings,
     PurgeSettings,
@@ -19,7 +20,7 @@ from delayq.commands.settings import (
 )
 from delayq.commands.table import Answer, moment, printable
 from delayq.dead import Redriven
-from delayq.errors import InvalidMessage
+from delayq.errors import GroupInUse, InvalidMessage
 
 
 async def run_publish(settings: PublishSettings, stdin: Any) -> Answer:
@@ -115,17 +116,31 @@ async def run_dead_purge(settings: DeadPurgeSettings) -> Answer:
     return Answer(f"{count} deleted", {"deleted": count})
 
 
+async def run_drop_group(settings: DropGroupSettings) -> Answer:
+    """Take a group away."""
+    name = f"{settings.queue}/{settings.group_name}"
+    value = {"queue": settings.queue, "group": settings.group_name}
+    async with opened_queue(settings) as queue:
+        try:
+            dropped = await queue.seen_by(settings.group_name).drop()
+        except GroupInUse as error:
+            return Answer(printable(str(error)), value | {"dropped": False}, ok=False)
+    said = f"{name} is dropped" if dropped else f"{name} is not there"
+    return Answer(said, value | {"dropped": dropped}, dropped)
+
+
 def question(settings: ConfirmedSettings) -> str | None:
     """Return what is to be asked before it is done; None if nothing is."""
+    asked = None
     match settings:
-        case _ if settings.yes:
-            return None
-        case RedriveSettings() if not settings.ids and settings.reason is None:
-            return f"Send all dead letters of {settings.queue} again?"
         case RedriveSettings():
-            return None
+            if not settings.ids and settings.reason is None:
+                asked = f"Send all dead letters of {settings.full_name} again?"
         case PurgeSettings():
-            return f"Delete all {settings.state} messages of {settings.queue}?"
+            asked = f"Delete all {settings.state} messages of {settings.full_name}?"
+        case DropGroupSettings():
+            what = f"the group {settings.group_name} of {settings.queue}"
+            asked = f"Drop {what}, with its retries and dead letters?"
         case LetterSettings():
-            return f"Delete dead letters of {settings.queue}?"
-    return None
+            asked = f"Delete dead letters of {settings.full_name}?"
+    return None if settings.yes else asked

@@ -6,7 +6,9 @@ from delayq.commands.look import names_of, opened, queue_of
 from delayq.commands.settings import DoctorSettings
 from delayq.commands.table import Answer, printable
 from delayq.doctor import Finding, examine_queue, examine_server
-from delayq.errors import InvalidName, ServerRefused
+from delayq.errors import InvalidName, ScriptFailed, ServerRefused
+from delayq.keys import GROUP, LaneKeys
+from delayq.queue import Queue
 
 _MARKS = {"ok": "ok      ", "warning": "warning ", "problem": "PROBLEM "}
 
@@ -26,11 +28,19 @@ async def run_doctor(settings: DoctorSettings) -> Answer:
                 said = f"among the queues' names: {error}"
                 findings.append(Finding("warning", "server", said, "HDEL it from the registry"))
                 continue
-            lanes = [lane.keys for lane in queue.every_lane]
-            findings += [finding async for finding in examine_queue(client, lanes)]
+            for lanes in await _seen_by_each_group(queue):
+                findings += [finding async for finding in examine_queue(client, lanes)]
     ok = all(finding.level != "problem" for finding in findings)
     text = "\n".join(_line(finding) for finding in findings)
     return Answer(text, {"ok": ok, "findings": [asdict(f) for f in findings]}, ok)
+
+
+async def _seen_by_each_group(queue: Queue) -> list[list[LaneKeys]]:
+    try:
+        names = dict.fromkeys([GROUP, *await queue.groups()])
+    except (ScriptFailed, ServerRefused):
+        names = {GROUP: None}  # what is wrong is found below
+    return [[lane.keys for lane in queue.seen_by(name).every_lane] for name in names]
 
 
 def _line(finding: Finding) -> str:

@@ -11,6 +11,7 @@ from delayq import registry
 from delayq.browse import Stats
 from delayq.commands.settings import (
     DeadListSettings,
+    GroupSettings,
     ListSettings,
     OperatorSettings,
     QueueSettings,
@@ -18,8 +19,9 @@ from delayq.commands.settings import (
     StatsSettings,
 )
 from delayq.commands.table import Answer, cell, moment, printable, span, table
-from delayq.errors import InvalidName, ScriptFailed
-from delayq.keys import LaneKeys
+from delayq.errors import InvalidName, ScriptFailed, UsageError
+from delayq.groups import slowest
+from delayq.keys import GROUP, LaneKeys
 from delayq.queue import Queue
 from delayq.record import Page, Record, State
 
@@ -42,9 +44,17 @@ async def queue_of(client: Redis, settings: OperatorSettings, name: str) -> Queu
 
 @asynccontextmanager
 async def opened_queue(settings: QueueSettings) -> AsyncIterator[Queue]:
-    """Open a client to the server that the settings name, and give their queue over it."""
+    """Open a client to the server that the settings name, and give their queue over it.
+
+    :raises UsageError: if it has no such group
+    """
     async with opened(settings) as client:
-        yield await queue_of(client, settings, settings.queue)
+        queue = await queue_of(client, settings, settings.queue)
+        group = settings.group if isinstance(settings, GroupSettings) else GROUP
+        if group != GROUP and group not in (there := await queue.groups()):
+            known = ", ".join(there) or "none yet"
+            raise UsageError(f"--group: {queue.name} has no group {group}; there are: {known}")
+        yield queue.seen_by(group)
 
 
 async def names_of(client: Redis, settings: OperatorSettings, name: str | None) -> list[str]:
@@ -59,13 +69,13 @@ async def run_stats(settings: StatsSettings) -> Answer:
     async with opened(settings) as client:
         if settings.queue is not None:
             queue = await queue_of(client, settings, settings.queue)
-            counted = await queue.stats()
+            counted = await queue.every_stats()
             return Answer(_one(counted), _counts(settings.queue, counted))
-        found: dict[str, Stats | str] = {}
+        found: dict[str, EveryStats | str] = {}
         for name in await names_of(client, settings, None):
             try:
                 queue = await queue_of(client, settings, name)
-                found[name] = await queue.stats()
+                found[name] = await queue.every_stats()
             except (InvalidName, ScriptFailed) as error:
                 found[name] = str(error)
     if not found:
@@ -75,14 +85,25 @@ async def run_stats(settings: StatsSettings) -> Answer:
     return Answer("\n".join([_all(found), *wrong]), value, ok=not wrong)
 
 
-def _counts(name: str, s: Stats | str) -> dict[str, Any]:
-    if isinstance(s, str):
-        return {"queue": name, "error": s}
-    return {"queue": name, "lag": s.lag} | asdict(s)
+EveryStats = Mapping[str, Stats]
+"""By the name of the group; the queue's own is always among them."""
 
 
-def _all(found: Mapping[str, Stats | str]) -> str:
-    rows = [(name, *_row_of(s)) for name, s in found.items() if isinstance(s, Stats)]
+def _counts(name: str, counted: EveryStats | str) -> dict[str, Any]:
+    if isinstance(counted, str):
+        return {"queue": name, "error": counted}
+    groups = {group: {"lag": s.lag} | asdict(s) for group, s in counted.items()}
+    more = {"groups": groups, "slowest": slowest(counted)} if len(groups) > 1 else {}
+    return {"queue": name} | groups[GROUP] | more
+
+
+def _all(found: Mapping[str, EveryStats | str]) -> str:
+    rows = [
+        (name if group == GROUP else f"{name}/{group}", *_row_of(s))
+        for name, counted in found.items()
+        if not isinstance(counted, str)
+        for group, s in counted.items()
+    ]
     return table(("queue", *_COLUMNS), rows)
 
 
@@ -98,7 +119,8 @@ def _holder(s: Stats) -> str | None:
     return f"{held} of {len(s.lanes)} lanes" if held else s.holder
 
 
-def _one(s: Stats) -> str:
+def _one(counted: EveryStats) -> str:
+    s = counted[GROUP]
     rows: list[tuple[str, object]] = [
         *(("scheduled", s.scheduled), ("ready", s.ready), ("pending", s.pending), ("dead", s.dead)),
         ("oldest", span(s.oldest_ms)),
@@ -114,6 +136,9 @@ def _one(s: Stats) -> str:
     if s.lanes:
         lanes = [(at, *_row_of(lane)) for at, lane in enumerate(s.lanes)]
         lines += ["", table(("lane", *_COLUMNS), lanes)]
+    if len(counted) > 1:
+        groups = [(group, *_row_of(each)) for group, each in counted.items()]
+        lines += ["", table(("group", *_COLUMNS), groups), f"slowest: {slowest(counted) or '-'}"]
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ from pydantic_settings import CliPositionalArg, NoDecode, SettingsConfigDict
 from delayq.connection import Server
 from delayq.durability import Durability
 from delayq.errors import InvalidName
-from delayq.keys import MAX_LANES, checked_name
+from delayq.keys import GROUP, MAX_LANES, LaneKeys, checked_name
 from delayq.record import State
 from delayq.settings import Settings
 
@@ -41,7 +41,7 @@ class OperatorSettings(Settings):
             raise ValueError(_SERVER_IS_MISSING)
         return Server(value).url
 
-    @field_validator("namespace", "queue", check_fields=False)
+    @field_validator("namespace", "queue", "group", "group_name", check_fields=False)
     @classmethod
     def _name(cls, value: str | None) -> str | None:
         try:
@@ -72,7 +72,18 @@ class QueueSettings(OperatorSettings):
     queue: CliPositionalArg[str] = Field(description="Name of the queue")
 
 
-class MessageSettings(QueueSettings):
+class GroupSettings(QueueSettings):
+    """Of which group; what is scheduled of another than the queue's own is its retries."""
+
+    group: str = Field(GROUP, description="As this group of the queue sees it")
+
+    @property
+    def full_name(self) -> str:
+        """See `LaneKeys.full_name`."""
+        return LaneKeys(self.namespace, self.queue, group=self.group).full_name
+
+
+class MessageSettings(GroupSettings):
     """What every command on one message needs."""
 
     message_id: CliPositionalArg[str] = Field(description="Id of the message")
@@ -139,7 +150,7 @@ class PageSettings(OperatorSettings):
     after: str = Field("", description="Cursor that the page before ended with")
 
 
-class ListSettings(PageSettings, QueueSettings):
+class ListSettings(PageSettings, GroupSettings):
     """List the messages of a state in their order."""
 
     model_config = _described("list")
@@ -171,7 +182,7 @@ class ConfirmedSettings(OperatorSettings):
     yes: bool = Field(False, description="Do it without asking")
 
 
-class PurgeSettings(ConfirmedSettings, QueueSettings):
+class PurgeSettings(ConfirmedSettings, GroupSettings):
     """Delete all messages of a state; never those that are pending."""
 
     model_config = _described("purge")
@@ -181,13 +192,13 @@ class PurgeSettings(ConfirmedSettings, QueueSettings):
     )
 
 
-class DeadListSettings(PageSettings, QueueSettings):
+class DeadListSettings(PageSettings, GroupSettings):
     """List dead letters, oldest first."""
 
     model_config = _described("dead list")
 
 
-class LetterSettings(ConfirmedSettings, QueueSettings):
+class LetterSettings(ConfirmedSettings, GroupSettings):
     """Which dead letters; by default all."""
 
     ids: Annotated[list[str], NoDecode] = Field(
@@ -221,13 +232,13 @@ class DeadPurgeSettings(LetterSettings):
     )
 
 
-class WhoSettings(QueueSettings):
+class WhoSettings(GroupSettings):
     """Tell which consumer is active in each lane, since when, and which ones stand by."""
 
     model_config = _described("who")
 
 
-class LaneSettings(QueueSettings):
+class LaneSettings(GroupSettings):
     """Which lane."""
 
     lane: int | None = Field(None, ge=0, lt=MAX_LANES, description="Only this lane; none: all")
@@ -257,6 +268,14 @@ class LanesSettings(QueueSettings):
     number: CliPositionalArg[int | None] = Field(
         None, ge=1, le=MAX_LANES, description="How many it shall have; none: tell"
     )
+
+
+class DropGroupSettings(ConfirmedSettings, QueueSettings):
+    """Take a group of a queue away, with its retries, its dead letters, and what is kept for it."""
+
+    model_config = _described("drop-group")
+
+    group_name: CliPositionalArg[str] = Field(description="Name of the group")
 
 
 class DoctorSettings(OperatorSettings):
