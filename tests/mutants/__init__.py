@@ -8,5 +8,6 @@ from tests.mutants.failing_over import FAILING_OVER
 from tests.mutants.fencing import FENCING
 from tests.mutants.moving import MOVING
 from tests.mutants.serving import SERVING
+from tests.mutants.sharing import SHARING
 
-MUTANTS = [*FAILING_OVER, *FENCING, *MOVING, *SERVING]
+MUTANTS = [*FAILING_OVER, *FENCING, *MOVING, *SERVING, *SHARING]

@@ -6,7 +6,7 @@ PROMOTED = "  unschedule(schedule, bodies, arrival, members, ids)\n  return #mem
 KNOWN = "if due - now < window then redis.call('ZADD', recent, int(due + window), 'i:' .. id) end"
 AGAIN = "test_outbox.py::test_a_call_made_again_adds_nothing_though_the_caller_chose_no_id"
 DIES = "test_directed.py::test_whoever_dies_after_its_script_leaves_each_message_in_one_place"
-BURIED = "  redis.call('XACK', stream, group, entry)\n  redis.call('XDEL', stream, entry)\n"
+BURIED = "  acknowledge(stream, group, {entry})\n"
 BURY = "  local found = redis.call('XRANGE', stream, entry, entry)[1]\n  if found then"
 
 MEMORY = "        return _answers(keys.queue, terms, messages, answer)\n"
@@ -221,7 +221,7 @@ MOVING = [
     mutant(
         "a purge takes what is pending",
         "test_changes.py::test_what_is_ready_is_purged_and_nothing_that_is_pending",
-        ("lua/purge_ready.lua", "last and '(' .. last or '-'", "'-'"),
+        ("lua/purge_ready.lua", "own and '(' .. own.read or '-'", "'-'"),
     ),
     mutant(
         "a redrive deletes before it schedules",

@@ -107,12 +107,12 @@ SERVING = [
     mutant(
         "ack leaves the entry",
         "test_queue.py::test_fetch_acknowledges_what_was_handled",
-        ("lua/prelude.lua", "  redis.call('XDEL', stream, unpack(ids))\n"),
+        ("lua/prelude.lua", "redis.call('XDEL', stream, unpack(done))"),
     ),
     mutant(
         "group created at $",
         "test_directed.py::test_what_was_published_before_there_was_a_consumer_is_delivered",
-        ("pending.py", 'stream, GROUP, "0", "MKSTREAM")', 'stream, GROUP, "$", "MKSTREAM")'),
+        ("groups.py", '"$" if start == "now" else "0"', '"$"'),
     ),
     mutant(
         "reclaim stops at 100",

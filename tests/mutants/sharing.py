@@ -1,0 +1,128 @@
+"""Groups that share a queue: each has every message, and none is touched by what another does."""
+
+from tests.mutants.mutant import mutant
+
+KEPT = "test_groups.py::test_an_entry_is_kept_until_both_are_done_with_it[0-acknowledged]"
+PENDING = "#redis.call('XPENDING', stream, group.name, id, id, 1) > 0"
+ALONE = "if group == DEFAULT_GROUP and #others == 0"
+
+SHARING = [
+    mutant(
+        "an ack deletes what another group has not read",
+        KEPT,
+        ("lua/prelude.lua", "wanted or comes_after(id, group.read)", "wanted"),
+    ),
+    mutant(
+        "an ack deletes what is pending for another group",
+        KEPT,
+        ("lua/prelude.lua", PENDING, "false"),
+    ),
+    mutant(
+        "of what is pending for another group one entry keeps all",
+        "test_groups.py::test_what_one_acknowledges_is_deleted_one_by_one",
+        ("lua/prelude.lua", PENDING, "true"),
+    ),
+    mutant(
+        "a dead letter deletes the entry for all groups",
+        "test_groups.py::test_an_entry_is_kept_until_both_are_done_with_it[0-dead]",
+        (
+            "lua/prelude.lua",
+            "  acknowledge(stream, group, {entry})\n",
+            "  acknowledge(stream, group, {entry})\n  redis.call('XDEL', stream, entry)\n",
+        ),
+    ),
+    mutant(
+        "a retry comes back to all groups",
+        "test_groups.py::test_a_retry_comes_back_to_its_group_alone",
+        ("lua/prelude.lua", ALONE, "if true"),
+    ),
+    mutant(
+        "a retry of the queue's own handler comes back to all groups",
+        "test_groups.py::test_a_retry_of_the_queues_own_handler_comes_back_to_it_alone",
+        (
+            "lua/prelude.lua",
+            "if group == DEFAULT_GROUP and #others == 0",
+            "if group == DEFAULT_GROUP",
+        ),
+    ),
+    mutant(
+        "a handler sees what is for another group",
+        "test_fanout.py::test_a_group_that_always_fails_leaves_the_others_untouched[none]",
+        ("delivered.py", 'fields[-2:-1] == ["for"]', "False"),
+    ),
+    mutant(
+        "a foreign field keeps a message from all",
+        "test_groups.py::test_a_foreign_field_is_not_taken_for_a_group",
+        ("delivered.py", ' and "published" in fields[::2]', ""),
+    ),
+    mutant(
+        "what is for another group stays pending",
+        "test_fanout.py::test_a_group_that_always_fails_leaves_the_others_untouched[none]",
+        ("settling.py", "if len(ours) < len(deliveries):", "if False:"),
+    ),
+    mutant(
+        "what is passed unseen is told as acknowledged",
+        "test_fanout.py::test_a_group_that_always_fails_leaves_the_others_untouched[none]",
+        ("settling.py", "for _, message_id in acked if message_id]", "for _, message_id in acked]"),
+    ),
+    mutant(
+        "a last delivery of another group is held back",
+        "test_groups.py::test_a_last_delivery_of_another_group_holds_nothing_back",
+        ("lua/prelude.lua", "if fields[last + 1] ~= group then return 0 end", ""),
+    ),
+    mutant(
+        "a group made anew begins now",
+        "test_groups.py::test_a_group_that_foreign_hands_took_away_begins_with_what_is_kept",
+        ("pending.py", '{self._group: "beginning"}', "self._queue.starts"),
+    ),
+    mutant(
+        "a consumer creates its own group alone",
+        "test_fanout.py::test_a_consumer_creates_all_groups_that_have_a_handler",
+        ("appqueue.py", "for each in (self, *handled)", "for each in (self,)"),
+    ),
+    mutant(
+        "a poller of a group promotes its retries alone",
+        "test_groups.py::test_a_poller_of_a_group_promotes_both_schedules",
+        ("queue.py", "(replace(self, keys=shared), self)", "(self,)"),
+    ),
+    mutant(
+        "a publish by a group goes to its own schedule",
+        "test_groups.py::test_what_a_group_publishes_is_for_all",
+        ("queue.py", "mono_s(), self.keys.shared", "mono_s(), self.keys"),
+    ),
+    mutant(
+        "a redrive to nobody",
+        "test_groups.py::test_nothing_is_sent_again_to_a_group_that_is_not_there",
+        ("lua/redrive.lua", "if #others > 0 and not own then", "if false then"),
+    ),
+    mutant(
+        "a purge of what is ready for one group is for all",
+        "test_groups.py::test_purging_what_is_ready_is_for_one_group",
+        ("lua/purge_ready.lua", "delete_done(stream, others, ids)", "delete_done(stream, {}, ids)"),
+    ),
+    mutant(
+        "a group is dropped while it is served",
+        "test_groups.py::test_a_competing_consumer_keeps_its_group_from_being_dropped",
+        ("groups.py", "        if found:\n            return found\n", ""),
+    ),
+    mutant(
+        "a dropped group leaves what was kept for it alone",
+        "test_groups.py::test_a_group_dropped_leaves_what_the_others_want",
+        ("lua/drop_group.lua", "    delete_done(stream, others, ids)\n", ""),
+    ),
+    mutant(
+        "the only group dropped takes the messages along",
+        "test_groups.py::test_the_only_group_dropped_leaves_the_messages",
+        ("lua/drop_group.lua", "if #others > 0 then", "do"),
+    ),
+    mutant(
+        "stats of a group count what is kept for others",
+        "test_groups.py::test_stats_of_a_group_are_what_is_for_it",
+        ("lua/stats.lua", "if #others == 0 then return math", "do return math"),
+    ),
+    mutant(
+        "quiet looks at the queue's own group alone",
+        "test_fanout.py::test_a_test_of_yours_is_told_which_group_does_not_end",
+        ("testing/quiet.py", "for group in queue.every_group]", "for group in (queue,)]"),
+    ),
+]
