@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from delayq.appqueue import AppQueue, Handled, R
 from delayq.body import B, Codec
 from delayq.clock import SERVER_CLOCK, Clock, SharedClock
-from delayq.connection import Server
+from delayq.connection import Lent, Server
 from delayq.consumer import Consumer
 from delayq.durability import Durability
 from delayq.errors import NotOpen, ServerMissing, alone
@@ -19,6 +19,7 @@ from delayq.events import Event, Observer
 from delayq.fitness import check
 from delayq.handling import Context
 from delayq.keys import LaneKeys
+from delayq.link import Link
 from delayq.logs import log_trouble, warn
 from delayq.poller import Poller
 from delayq.queue import OnDue, Ordering
@@ -58,7 +59,7 @@ class App:
         self._recurrences: dict[str, Recurrence] = {}
         self.clock = SharedClock(clock)
         self._opened: AsyncExitStack | None = None
-        self._client: Redis | None = None
+        self._link: Link | None = None
         self._supervisor: Supervisor | None = None
 
     def queue(
@@ -149,7 +150,7 @@ class App:
             raise NotOpen("this app is open already")
         opened = AsyncExitStack()
         grace_s = self.settings.grace_ms / 1000
-        self._client = await opened.enter_async_context(self.server.client("app"))
+        self._link = await opened.enter_async_context(self.server.link(self.name))
         self._supervisor = await opened.enter_async_context(Supervisor(self._observed, grace_s))
         self._opened = opened
         return self
@@ -164,12 +165,12 @@ class App:
         opened, self._opened = self._opened, None
         try:
             return await opened.__aexit__(kind, error, traceback) if opened else None
-        except BaseExceptionGroup as errors:
+        except BaseException as errors:
             if alone(errors) is error:
                 return False  # it goes on as it was raised: whoever calls need not know of tasks
             raise
         finally:
-            self._client = self._supervisor = None
+            self._link = self._supervisor = None
 
     async def start(self) -> None:
         """Handle messages in this process, until `async with app` ends: consumers and pollers.
@@ -178,14 +179,14 @@ class App:
         :raises LanesDiffer: if others use a queue with another number of lanes; nothing was begun
         :raises ServerError: if the server will not do
         """
-        if self._supervisor is None:
+        if self._supervisor is None or self._link is None:
             raise NotOpen("start: call it inside `async with app`")
         for warning in await check(self.server):
             warn(warning)
         for queue in self.queues.values():
             if queue.handled:
                 await queue.register()
-        for name, make in self.roles(self.name).items():
+        for name, make in self.roles(self.name, Lent(self.server.url, self._link)).items():
             self._supervisor.spawn(name, make)
 
     async def run(self) -> None:
@@ -225,25 +226,28 @@ class App:
             raise NotOpen("the app is not open: use `async with app`")
         return self._supervisor
 
-    def roles(self, name: str) -> dict[str, Callable[[], Role]]:
+    def roles(self, name: str, server: Server | None = None) -> dict[str, Callable[[], Role]]:
         """Return how to make what handles the queues that have a handler.
 
         :param name: of this process, or of whatever stands for one
+        :param server: what they link to; None is the app's, with a link for each
         """
         made: dict[str, Callable[[], Role]] = {}
         for queue in [each for declared in self.queues.values() for each in declared.every_group]:
             for handled in queue.handled:
                 consumer, poller = f"{queue.full_name}.{name}", f"{queue.full_name}:poller.{name}"
-                made[consumer] = self._consumer(queue, handled, consumer)
-                made[poller] = self._poller(queue, poller)
+                made[consumer] = self._consumer(server, queue, handled, consumer)
+                made[poller] = self._poller(server, queue, poller)
             if queue.above is None and (recurs := self._recurrences.get(queue.name)):
                 ticker = f"{queue.name}:ticker.{name}"
-                made[ticker] = self._ticker(queue, recurs, ticker)
+                made[ticker] = self._ticker(server, queue, recurs, ticker)
         return made
 
-    def _consumer(self, queue: AppQueue, handled: Handled, name: str) -> Callable[[], Role]:
+    def _consumer(
+        self, server: Server | None, queue: AppQueue, handled: Handled, name: str
+    ) -> Callable[[], Role]:
         return lambda: Consumer(
-            self.server,
+            server or self.server,
             queue,
             handled.handler,
             name=name.replace("/", "."),
@@ -254,11 +258,15 @@ class App:
             observe=self._observed,
         )
 
-    def _poller(self, queue: AppQueue, name: str) -> Callable[[], Role]:
-        return lambda: Poller(self.server, queue, name=name, observe=self._observed)
+    def _poller(self, server: Server | None, queue: AppQueue, name: str) -> Callable[[], Role]:
+        return lambda: Poller(server or self.server, queue, name=name, observe=self._observed)
 
-    def _ticker(self, queue: AppQueue, recurs: Recurrence, name: str) -> Callable[[], Role]:
-        return lambda: Ticker(self.server, queue, recurs, name=name, observe=self._observed)
+    def _ticker(
+        self, server: Server | None, queue: AppQueue, recurs: Recurrence, name: str
+    ) -> Callable[[], Role]:
+        return lambda: Ticker(
+            server or self.server, queue, recurs, name=name, observe=self._observed
+        )
 
     def _observed(self, event: Event) -> None:
         try:
@@ -267,6 +275,6 @@ class App:
             warn("observer failed", of=type(event).__name__, error=described(error))
 
     def _connected(self) -> Redis:
-        if self._client is None:
+        if self._link is None:
             raise NotOpen("the app is not open: use `async with app`")
-        return self._client
+        return self._link.client

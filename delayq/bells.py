@@ -3,7 +3,8 @@
 A reader waits in an `XREAD BLOCK` outside any consumer group, from the last ids heard, on a
 connection of its own. It changes nothing at the server, so it may be cut, cancelled or time out; a
 reader that was frozen in it wakes to no message. Bells that are armed go to a reader that is free;
-when none is, the one that has waited longest is woken, and goes on with its streams and the new.
+when none is, the one with the fewest streams is woken, and goes on with these and the new: so what
+is busy is read for apart from the many that are idle.
 """
 
 from collections.abc import Callable
@@ -156,10 +157,10 @@ class Bells:
         reader.bells = []
 
     async def _make_room(self) -> None:
-        """Wake the reader that waited longest, until every bell is listened to."""
+        """Wake the reader that has least to read anew, and longest, until all are listened to."""
         while self._new:
             busy = [reader for reader in self._readers if reader.bells]
-            await self._wake(min(busy, key=lambda reader: reader.since))
+            await self._wake(min(busy, key=lambda reader: (len(reader.bells), reader.since)))
         self._making_room = False
 
     async def _wake(self, reader: _Reader) -> None:

@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where the server is. Every role opens a link of its own, so that it dies with it alone.
+    """Where the server is. Each link dies with who opened it: a role alone, or a whole process.
 
     :raises ValueError: if the URL cannot be understood
     """
@@ -71,6 +71,18 @@ class Server:
     def shown(self) -> str:
         """The URL without its password."""
         return re.sub(r"(?<=//)([^:/?#]*):.*(?=@)", r"\1:***", re.sub(_QUERY, "***", self.url))
+
+
+@dataclass(frozen=True, slots=True)
+class Lent(Server):
+    """A server whose roles share one link, that of their process: they die with it."""
+
+    lent: Link
+
+    @asynccontextmanager
+    async def link(self, name: str) -> AsyncIterator[Link]:  # noqa: ARG002 - all have one
+        """Return the link that was lent."""
+        yield self.lent
 
 
 @asynccontextmanager

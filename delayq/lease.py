@@ -96,10 +96,21 @@ class LeaseStore:
         self._nonce = secrets.token_hex(8)
         self.connection = UNKNOWN
         """Our connection, for the lease to name."""
+        self._terms = 0
 
     def new_term(self) -> None:
         """Want a lease anew: one that we held before is somebody else's now, even if it lasts."""
         self._nonce = secrets.token_hex(8)
+        self._terms += 1
+
+    def is_former_self(self, held: Held) -> bool:
+        """Tell whether a lease was held by one of our name that ended before we began.
+
+        Its connection is ours: a process has one, and a name once. Later on it may be our own,
+        which we lost trust in: then what it handled may go on in a thread.
+        """
+        same = held.name == self._name and held.connection == self.connection != UNKNOWN
+        return same and self._terms == 1
 
     async def acquire(
         self, key: str, dead: Held | None = None, *, take: bool = True

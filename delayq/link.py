@@ -1,4 +1,4 @@
-"""What a role talks to the server through: one link, whatever the number of its lanes."""
+"""What roles talk to the server through: one link for a role, or for all roles of a process."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from delayq.bells import Bells
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """The connections of one role: they die with it."""
+    """Connections that die with who opened them; their number is not that of queues and lanes."""
 
     client: Redis
     """For calls that are answered at once."""

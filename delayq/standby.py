@@ -61,6 +61,9 @@ class Standby:
                 anyway = found is None and not await self._share.room()
                 if found is None:
                     continue
+                if self._store.is_former_self(found):
+                    why, dead = "connection gone", found
+                    continue
                 if found.holder != told:
                     self._observe(StoodBy(self._role, found.holder, found.epoch))
                     told = found.holder

@@ -1,4 +1,4 @@
-"""The wire: one connection that calls of scripts share, sent in order and answered in order.
+"""The wire: one connection that calls share, sent in order and answered in order.
 
 redis-py takes a connection out of its pool for each call, watches it with timers, and reads it
 through a stream: three times what all else costs that a publish does. A wire writes, and its answer
@@ -20,15 +20,16 @@ ANSWER_S = 3.0
 """After how long without an answer a wire is given up: no script takes a hundredth of that."""
 STUCK_S = 1.0
 """After how long without an answer a call that is given up takes its wire along."""
-_SCRIPTS = {"EVALSHA", "EVAL"}
+_BLOCKING = {"XREAD", "XREADGROUP", "WAIT", "WAITAOF"}
+"""Commands that would hold up those behind them."""
 _INCOMPLETE = object()
 
 
 class Client(Redis):
-    """A client of redis-py that sends scripts over a wire, and all else as redis-py does."""
+    """A client of redis-py that sends over a wire what does not block, and all else as redis-py."""
 
     ends_calls_within_s = ANSWER_S
-    """How long a call of a script takes at most, answered or not."""
+    """How long a call takes at most that does not block, answered or not."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -40,13 +41,17 @@ class Client(Redis):
 
         :raises redis.RedisError: as it does
         """
-        if args[0] not in _SCRIPTS or self.single_connection_client:
+        name = args[0]
+        if name in _BLOCKING or self.single_connection_client:
             execute: Any = super().execute_command
             return await execute(*args, **options)
         wire = self._wire
         if wire is None or wire.closed:
             wire = await self._opened()
-        return await wire.call(args)
+        words = (*name.split(), *args[1:]) if " " in name else args
+        answer = await wire.call(words)
+        read: Any = self.response_callbacks.get(name)
+        return read(answer, **options) if read else answer
 
     async def _opened(self) -> "Wire":
         pool: Any = self.connection_pool
@@ -129,6 +134,8 @@ class Wire(asyncio.Protocol):
         self._answers.feed(data)
         while (answer := self._answers.gets()) is not _INCOMPLETE:
             _, waiting = self._waiting.popleft()
+            if isinstance(answer, redis_errors.ReadOnlyError):
+                self._transport.abort()  # it was a primary: the next connection finds the new one
             if waiting.done():
                 continue
             if isinstance(answer, Exception):
