@@ -225,7 +225,7 @@ class RealSentinels:
         about = (await self.watchers[0].say("SENTINEL MASTERS"))[SERVICE]
         return next(node for node in self.nodes if node.port == about["port"])
 
-    async def kill_primary(self) -> Node:
+    async def kill_holder(self, _key: str) -> Node:
         """SIGKILL the primary: the replica takes its place before long."""
         node = await self.primary()
         node.kill()

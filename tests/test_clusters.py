@@ -22,6 +22,7 @@ SOON_S = 8
 """Within which all goes on after a failover: it takes the servers some 2 s."""
 UNCOPIED = 5
 """Messages at most that a primary accepted and did not copy before it died."""
+EACH = pytest.mark.parametrize("servers", [RealSentinels, RealCluster], ids=["sentinel", "cluster"])
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ async def test_a_slot_that_moves_holds_its_lane_up_and_loses_nothing(cluster: Re
 
 async def test_a_primary_that_dies_is_followed_by_sentinels(sentinels: RealSentinels) -> None:
     load = Load(sentinels)
-    await load.run(sentinels.kill_primary)
+    await load.run(lambda: sentinels.kill_holder(KEYS.stream))
     load.went_on()
 
 
@@ -129,7 +130,7 @@ async def test_a_primary_that_comes_back_too_soon_is_not_believed(sentinels: Rea
     """It is empty, and a primary until the Sentinels tell it otherwise, seconds later."""
 
     async def come_back() -> None:
-        primary = await sentinels.kill_primary()
+        primary = await sentinels.kill_holder(KEYS.stream)
         await until(partial(sentinels.follow_another_than, primary), "there is another")
         await primary.start()
 
@@ -164,7 +165,27 @@ async def test_a_failover_that_is_asked_for_ends_no_lease(sentinels: RealSentine
     assert not load.t.tape.of(LeaseEnded)
 
 
-@pytest.mark.parametrize("servers", [RealSentinels, RealCluster], ids=["sentinel", "cluster"])
+@EACH
+async def test_what_a_replica_has_survives_its_primary(
+    servers: type[RealSentinels | RealCluster],
+) -> None:
+    real = servers()
+    try:
+        await real.start()
+        server = Server(real.url)
+        async with server.client() as client:
+            queue = Queue(lambda: client, KEYS, "strict", durability="replicated")
+            await queue.publish_many(range(COUNT))
+            await real.kill_holder(KEYS.stream)
+            async with troupe(server, queue) as t:
+                await t.active("c1")
+                await t.settled(COUNT)
+            assert t.bodies == list(range(COUNT))
+    finally:
+        real.close()
+
+
+@EACH
 async def test_a_primary_that_is_silent_is_given_up(
     servers: type[RealSentinels | RealCluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
