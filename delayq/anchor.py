@@ -107,6 +107,7 @@ class Anchor:
         self._identity = UNKNOWN
         self._doubtful = True
         """Whether the connection may be another one than that."""
+        self._one = anyio.Lock()
         self._under_way = 0
         self._lookout = Lookout(self._listed)
 
@@ -117,8 +118,9 @@ class Anchor:
 
         :raises ServerError: if the server did not answer
         """
-        if self._doubtful or await self._cut():
-            await self.ask()
+        async with self._one:
+            if self._doubtful or await self._cut():
+                await self.ask()
         return self._identity
 
     async def ask(self) -> None:

@@ -13,7 +13,7 @@ class Link:
     """Connections that die with who opened them; their number is not that of queues and lanes."""
 
     client: Redis
-    """For calls that are answered at once."""
+    """For calls that are answered at once. In a Cluster a `RedisCluster`, which answers alike."""
     anchor: Anchor
     """For leases, and the sign of life that they name."""
     bells: Bells

@@ -5,6 +5,7 @@ import pytest
 
 from delayq import Server
 from delayq.anchor import Anchor, Lookout
+from delayq.connection import outlast
 from tests.conftest import Client
 
 
@@ -27,6 +28,30 @@ async def test_many_who_ask_at_once_are_answered_by_one_call(
     calls = [at["calls"] for name, at in stats.items() if name.startswith("cmdstat_client|list")]
     assert sum(calls) <= 1
     assert answers == [{"1000000000"}] * 50
+
+
+async def test_all_leases_learn_at_once_that_the_connection_is_another(
+    server: Server, client: Client
+) -> None:
+    async with server.link("many") as link:
+        first = await link.anchor.identity()
+        await client.client_kill_filter(_id=first)
+        with anyio.fail_after(5):
+            while (await outlast(link.anchor.identity)) == first:
+                pass
+        second = await link.anchor.identity()
+        await client.client_kill_filter(_id=second)
+        await outlast(lambda: link.anchor.command("PING"))
+        found: list[str] = []
+
+        async def name() -> None:
+            found.append(await link.anchor.identity())
+
+        async with anyio.create_task_group() as naming:
+            for _ in range(20):
+                naming.start_soon(name)
+        assert set(found).isdisjoint({first, second})
+        assert len(set(found)) == 1
 
 
 async def test_an_identity_is_asked_for_once(server: Server, client: Client) -> None:
