@@ -18,7 +18,7 @@ from delayq.active import Active
 from delayq.browse import Browser, Stats, listed, stats, together
 from delayq.clock import SERVER_CLOCK, Clock
 from delayq.dead import DeadLetters
-from delayq.errors import GroupInUse, ungrouped
+from delayq.errors import DelayqError, GroupInUse, ungrouped
 from delayq.groups import drop, groups, holder
 from delayq.keys import GROUP, MAX_LANES, LaneKeys, lane_of
 from delayq.message import when
@@ -248,14 +248,21 @@ async def at_once(ask: Callable[[LaneKeys], Awaitable[T]], lanes: Sequence[LaneK
     :raises DelayqError: what one of them met; what was asked of the others may be cut
     """
     answers: dict[int, T] = {}
+    failures: list[DelayqError] = []
     limit = anyio.CapacityLimiter(AT_ONCE)
 
     async def one(at: int, keys: LaneKeys) -> None:
         async with limit:
-            answers[at] = await ask(keys)
+            try:
+                answers[at] = await ask(keys)
+            except DelayqError as error:
+                failures.append(error)  # in a group of them nobody would look for one
+                asking.cancel_scope.cancel()
 
     with ungrouped():
         async with anyio.create_task_group() as asking:
             for at, keys in enumerate(lanes):
                 asking.start_soon(one, at, keys)
+    for failure in failures:
+        raise failure
     return [answers[at] for at in range(len(lanes))]

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from anyio import to_thread
 
-from delayq import InvalidCursor, Queue, Server
+from delayq import InvalidCursor, Queue, Server, ServerUnreachable
 from delayq.anchor import Anchor
 from delayq.events import StoodBy
 from delayq.keys import LaneKeys, lane_of
+from delayq.lanes import at_once
 from delayq.lease import Lease, LeaseStore
 from delayq.pending import Pending
 from delayq.resize import resize
@@ -290,3 +291,13 @@ async def test_a_lane_that_is_used_meanwhile_is_not_closed(
     monkeypatch.setattr("delayq.resize._held", nothing)
     assert await resize(queue, 3) == {3: "used right now"}
     assert await dump(client) == before
+
+
+async def test_what_several_lanes_meet_at_once_is_one_error() -> None:
+    lanes = [LaneKeys("test", "orders", lane) for lane in range(3)]
+
+    async def ask(keys: LaneKeys) -> None:
+        raise ServerUnreachable(f"no answer of lane {keys.lane}")
+
+    with pytest.raises(ServerUnreachable, match="no answer of lane 0"):
+        await at_once(ask, lanes)
