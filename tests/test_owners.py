@@ -67,3 +67,11 @@ def test_each_lane_has_owners_of_its_own() -> None:
         *(last("c2", 2_000 + lane, lane) for lane in (0, 1)),
     ]
     assert without(leases, fault(1_900, "kill", "c1.1")) == {"kill": [100, 101]}
+
+
+def test_a_lease_that_was_given_back_when_everybody_died_is_not_blamed_for_that() -> None:
+    leases = [term("c1", 1_000, 2_000, "released"), last("c2", 4_000)]
+    died = Fault(fault(2_001, "kill").at_ns, "nemesis", "kill", "c1.1", note=ALL)
+    assert without(leases, died) == {"kill of all": [2_000]}
+    assert without(leases, fault(2_001, "server stall")) == {"server": [2_000]}
+    assert without(leases, fault(2_001, "kill", "c1.1")) == {"handover": [2_000]}

@@ -44,6 +44,22 @@ def test_a_short_run_of_every_ordering_holds_every_promise(ordering: str) -> Non
     assert not found["complaints"]
 
 
+def test_lanes_are_shared_anew_while_consumers_come_and_go(tmp_path: Path) -> None:
+    words = ("--lanes", "4", "--seed", "2", "--faults", "members,kill", "--report", str(tmp_path))
+    found = passes(*words, *OWN)
+    assert found["faults_by_kind"]["join"] >= 1 <= found["faults_by_kind"]["leave"]
+    assert found["terms"] >= 4 + sum(told["count"] for told in found["ownerless_ms"].values()) > 4
+    page = (tmp_path / "report.html").read_text()
+    assert re.findall(r">lane (\d+)<", page) == ["0", "1", "2", "3"]
+    assert page.count("<rect") > found["terms"]
+
+
+def test_competing_consumers_work_on_every_lane() -> None:
+    found = passes("--lanes", "3", "--seed", "2", "--ordering", "none", *OWN)
+    assert found["terms"] >= 9
+    assert not found["complaints"]
+
+
 @pytest.mark.parametrize("fsync", ["always", "everysec"])
 def test_a_server_that_is_killed_forgets_nothing_that_it_wrote_to_its_file(fsync: str) -> None:
     words = ("--seed", "2", "--ordering", "strict", "--faults", "server")

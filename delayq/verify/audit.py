@@ -6,7 +6,8 @@ each call appends one entry to the audit stream of its lane, if anything changed
 refused, or failed half-way. So the audit tells what a script did, not what it says it does.
 
 What is not in it: commands that are sent by themselves, of which delayq uses three (XGROUP CREATE
-of the group, HSETNX of the queue's name, ZREM of who stands by), and keys that end by their ttl.
+of the group, HSETNX of the queue's name, ZREM of who stands by or takes part), and keys that end by
+their ttl.
 """
 
 import json

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from delayq.verify.figures import cause_of
+from delayq.verify.figures import ALL, cause_of
 from delayq.verify.history import Fault, Lease, Where
 
 
@@ -45,8 +45,7 @@ class Owners:
         until_ms = (before.until_us or after.since_us) / 1000
         met = list(self._met(before, after))
         if before.ended == "released":
-            stopped = any(fault.kind == "stop" for fault, _ in met)
-            return ("stop" if stopped else "handover"), until_ms
+            return _given_up(met, until_ms), until_ms
         met = [(fault, at_ms) for fault, at_ms in met if cause_of(fault)]
         if not met:
             return "expired", until_ms
@@ -66,3 +65,12 @@ class Owners:
                 process = process or fault.target
             if fault.target in (process, ""):
                 yield fault, self._at_ms[at]
+
+
+def _given_up(met: Sequence[tuple[Fault, float]], until_ms: float) -> str:
+    """Tell why a lease was given back, or why nobody took it then."""
+    for fault, at_ms in met:
+        if at_ms > until_ms and (fault.note == ALL or not fault.target):
+            return cause_of(fault)
+    stopped = any(fault.kind == "stop" for fault, _ in met)
+    return "stop" if stopped else "handover"
