@@ -51,15 +51,28 @@ async def embedded(
     :raises InvalidFolder: if the folder cannot be used, or is used by another server
     :raises ServerUnreachable: if the server does not start; the reason is in its log
     """
-    program = program or find_program()
-    if folder is None:
-        home = Path(tempfile.mkdtemp(prefix="delayq-"))
-        guard = _start(program, home, options, lock=None)
+    home = Path(tempfile.mkdtemp(prefix="delayq-")) if folder is None else _private(folder)
+    command = _command(program or find_program(), home, _ON_DISK if folder else _IN_MEMORY)
+    async with guarded([*command, *options], home, temporary=folder is None) as url:
+        yield url
+
+
+@asynccontextmanager
+async def guarded(
+    command: Sequence[str], home: Path, *, temporary: bool = False
+) -> AsyncIterator[str]:
+    """Run a server that listens at `SOCKET` in its folder, and yield its URL.
+
+    :param temporary: whether the folder is removed in the end
+    :raises InvalidFolder: if the folder is used by another server
+    :raises ServerUnreachable: if the server does not start; the reason is in its log
+    """
+    if temporary:
+        guard = _start(command, str(home), lock=None)
     else:
-        home = _private(folder)
         with (home / LOCK).open("w") as lock:
             await _take(lock, home)
-            guard = _start(program, home, options, lock.fileno())
+            guard = _start(command, "", lock=lock.fileno())
     try:
         await _wait_for(home, guard)
         yield f"unix://{home / SOCKET}"
@@ -113,19 +126,21 @@ async def _take(lock: IO[str], home: Path) -> None:
     raise InvalidFolder(f"--data: a server is running on {home}")
 
 
-def _start(
-    program: str, home: Path, options: Sequence[str], lock: int | None
-) -> subprocess.Popen[bytes]:
-    """Start a server; without a lock its folder is temporary."""
-    temporary = "" if lock else str(home)
-    command = [
+def _command(program: str, home: Path, keeping: Sequence[str]) -> list[str]:
+    return [
         program,
         *("--port", "0", "--unixsocket", str(home / SOCKET), "--unixsocketperm", "700"),
         *("--dir", str(home), "--logfile", str(home / "server.log"), "--loglevel", "notice"),
         *("--maxmemory-policy", "noeviction"),
-        *(_IN_MEMORY if temporary else _ON_DISK),
-        *options,
+        *keeping,
     ]
+
+
+def _start(command: Sequence[str], temporary: str, *, lock: int | None) -> subprocess.Popen[bytes]:
+    """Start a server, and its guard.
+
+    :param temporary: a folder to be removed in the end, or ''
+    """
     # A session of its own: Ctrl-C at the terminal is for the owner, who then ends the server.
     return subprocess.Popen(  # noqa: S603 - the program was found by us
         ["/bin/sh", "-c", _GUARD, "sh", temporary, *command],

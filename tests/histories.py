@@ -227,9 +227,9 @@ class Story:
         """Record that a publish begins."""
         self.log(Publishing, "p", id=name, when=when, **told)
 
-    def receipt(self, name: str, due_ms: int, receipt_id: str = "") -> None:
+    def receipt(self, name: str, due_ms: int, receipt_id: str = "", **more: Any) -> None:
         """Record that a publish was answered."""
-        told = {"receipt_id": receipt_id or name, "duplicate": bool(receipt_id)}
+        told = {"receipt_id": receipt_id or name, "duplicate": bool(receipt_id), **more}
         self.log(Published, "p", id=name, due_ms=due_ms, **told)
 
     def refused(self, name: str) -> None:
@@ -268,9 +268,10 @@ class Story:
     ) -> Verdict:
         """Have the history judged."""
         durable, drained = declared.pop("durable", True), declared.pop("drained", True)
+        safe = declared.pop("safe", "")
         queue = Declared("orders", ordering, **{"max_deliveries": 3, "in_flight": 2} | declared)
         return judge(
-            Terms("test", {"orders": queue}, durable), self.calls, self.events, found, drained
+            Terms("test", {"orders": queue}, durable, safe), self.calls, self.events, found, drained
         )
 
 

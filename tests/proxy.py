@@ -10,8 +10,8 @@ from delayq.verify.proxy import Proxy, before
 class LosingProxy(Proxy):
     """Loses each `every`-th reply to a script, and the connection with it."""
 
-    def __init__(self, behind: Path, every: int) -> None:
-        super().__init__(behind)
+    def __init__(self, every: int) -> None:
+        super().__init__()
         self._every = every
         self._replies = 0
 
@@ -25,6 +25,6 @@ class LosingProxy(Proxy):
 @asynccontextmanager
 async def losing(behind: Path, at: Path, every: int) -> AsyncIterator[LosingProxy]:
     """Run a proxy at the socket `at`."""
-    proxy = LosingProxy(behind, every)
+    proxy = LosingProxy(every)
     async with before(f"unix://{behind}", proxy, at):
         yield proxy

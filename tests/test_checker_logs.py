@@ -267,6 +267,55 @@ def test_what_a_forgetful_server_lost_is_counted_and_no_violation() -> None:
     assert (verdict.counts["lost"], verdict.counts["lost_with_server"]) == (0, 1)
 
 
+def test_what_was_confirmed_to_be_safe_is_lost_by_no_server() -> None:
+    s = a_run()
+    s.fault("server kill")
+    s.receipt("z", START_MS, durability="replicated")
+    assert not s.judged(durable=False, drained=False, safe="fsynced").violations
+    [violation] = s.judged(durable=False, drained=False, safe="replicated").violations
+    assert violation.sentence == "z was published, and is lost"
+
+
+def test_what_a_server_forgot_may_be_published_anew() -> None:
+    s = a_run()
+    s.receipt("b", START_MS)
+    s.fault("server kill")
+    s.receipt("b", s.scores.get("b", START_MS + 2_000))
+    assert {v.invariant for v in s.judged(drained=False).violations} == {"I2"}
+    assert not s.judged(durable=False, drained=False).violations
+
+
+def _handled_before(s: Story) -> None:
+    """Have a message handled, of which nobody knows that it was: its server died."""
+    s.handle("c1", "b")
+
+
+def _handled_at_the_same_time(s: Story) -> None:
+    s.begins("c1", "b")
+
+
+@pytest.mark.parametrize("before", [_handled_before, _handled_at_the_same_time])
+def test_what_a_server_forgot_to_be_handled_is_handled_again(
+    before: Callable[[Story], None],
+) -> None:
+    def history(fault: str) -> Story:
+        s = a_run()
+        before(s)
+        s.fault(fault)
+        s.acquire("c2", dead=True)
+        s.reclaim("a", "b")
+        s.begins("c2", "b", deliveries=1)
+        s.deliveries["b"] = 1
+        return s
+
+    verdict = history("server kill").judged(durable=False, drained=False)
+    assert not verdict.violations
+    assert (verdict.counts["extra"], verdict.counts["extra_with_server"]) == (0, 1)
+    for fault, durable in (("server kill", True), ("server other", False)):
+        found = history(fault).judged(durable=durable, drained=False).violations
+        assert "b was handled twice as delivery 1" in {v.sentence for v in found}
+
+
 def test_what_was_published_and_is_not_handled_yet_is_live() -> None:
     verdict = a_run().judged(drained=False)
     assert (verdict.counts["live"], verdict.counts["lost"]) == (3, 0)

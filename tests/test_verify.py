@@ -60,6 +60,22 @@ def test_competing_consumers_work_on_every_lane() -> None:
     assert not found["complaints"]
 
 
+@pytest.mark.parametrize("topology", ["cluster", "sentinel"])
+def test_what_was_confirmed_to_be_replicated_survives_its_primary(topology: str) -> None:
+    words = ("--topology", topology, "--lanes", "2", "--seed", "2", "--faults", "primary,kill")
+    found = passes(*words, "--durability", "replicated", *OWN)
+    assert found["faults_by_kind"]["kill a primary"] >= 1
+    assert found["counts"]["lost_with_server"] == 0
+    assert not found["complaints"]
+
+
+def test_a_lane_whose_slot_moves_loses_nothing() -> None:
+    words = ("--topology", "cluster", "--lanes", "2", "--seed", "2", "--ordering", "strict")
+    found = passes(*words, "--faults", "slot,kill", *OWN)
+    assert found["faults_by_kind"]["move a slot"] >= 2
+    assert found["counts"]["lost_with_server"] == 0
+
+
 @pytest.mark.parametrize("fsync", ["always", "everysec"])
 def test_a_server_that_is_killed_forgets_nothing_that_it_wrote_to_its_file(fsync: str) -> None:
     words = ("--seed", "2", "--ordering", "strict", "--faults", "server")
@@ -115,7 +131,7 @@ async def test_on_a_users_server_only_what_is_harmless_is_done_and_nothing_is_le
     await client.set("theirs", "1")
     started = (await client.info("server"))["process_id"]
     found = passes("--seed", "2", "--ordering", "none", DELAYQ_REDIS_URL=server.url)
-    assert set(found["faults_by_kind"]) <= set(possible(FAMILIES, {""}))
+    assert set(found["faults_by_kind"]) <= set(possible(FAMILIES, {"", "one", "proxy"}))
     assert await client.keys("*") == ["theirs"]
     assert (await client.info("server"))["process_id"] == started
 
@@ -175,6 +191,11 @@ def test_the_report_is_one_page_that_needs_nothing_else(tmp_path: Path) -> None:
         (("--redis-url", "unix:///s", "--faults", "server"), "--faults: server cannot be done"),
         (("--redis-url", "unix:///s", "--faults", "memory"), "give --disruptive"),
         (("--redis-url", "rediss://h", "--faults", "network"), "no proxy can stand before"),
+        (("--topology", "cluster", "--faults", "cut"), "--faults: cut cannot be done here: one"),
+        (("--topology", "sentinel", "--faults", "slot"), "give --topology cluster"),
+        (("--redis-url", "unix:///s", "--topology", "cluster"), "--topology: only of servers of"),
+        (("--durability", "replicated"), "--durability: a replica is needed"),
+        (("--durability", "fsynced", "--fsync", "none"), "--durability: a file is needed"),
     ],
 )
 def test_what_is_wrong_with_its_settings_is_told(words: tuple[str, ...], said: str) -> None:

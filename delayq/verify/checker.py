@@ -41,7 +41,8 @@ from delayq.verify.step import Finding
 COUNTS = (
     *("published", "unsure", "publish_refused", "duplicates_refused", "accepted", "promoted"),
     *("delivered", "handled", "retried", "redriven", "acked", "dead", "cancelled", "foreign"),
-    *("live", "lost", "lost_with_server", "phantom", "extra", "extra_allowed", "overlaps"),
+    *("live", "lost", "lost_with_server", "phantom", "extra", "extra_allowed"),
+    *("extra_with_server", "overlaps"),
     *("refused", "failed", "faults", "violations"),
 )
 MOST = 50

@@ -1,7 +1,8 @@
 """The faults that there are, by family; each is a function that does it and, in the end, mends it.
 
-What a fault needs is said beside it: `own`, a server that is ours to kill; `told`, the word of
-whoever owns the server, as others may feel it.
+What a fault needs is said beside it: `one` server, and no other; `proxy`, that one can stand before
+it; `told`, the word of whoever owns it, as others may feel it; `own`, that it is ours to kill;
+`replicas`, servers of our own that replace each other; `cluster`, that they are a Cluster.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Set
@@ -9,10 +10,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from delayq.verify import foreign, harm, members, serving, ways
+from delayq.verify import foreign, harm, members, primaries, serving, ways
 from delayq.verify.stage import Stage
 
-Need = Literal["", "told", "own"]
+Need = Literal["", "one", "proxy", "told", "own", "replicas", "cluster"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +52,16 @@ FAMILIES: dict[str, tuple[Breaking, ...]] = {
     "block": (Breaking(harm.block_the_loop),),
     "poison": (Breaking(harm.poison),),
     "network": (
-        Breaking(ways.slow_network),
-        Breaking(ways.split_frames),
-        Breaking(ways.reset),
-        Breaking(ways.drop_a_request),
-        Breaking(ways.lose_a_reply),
-        Breaking(ways.half_open),
-        Breaking(ways.requests_held),
-        Breaking(ways.replies_held),
+        Breaking(ways.slow_network, "proxy"),
+        Breaking(ways.split_frames, "proxy"),
+        Breaking(ways.reset, "proxy"),
+        Breaking(ways.drop_a_request, "proxy"),
+        Breaking(ways.lose_a_reply, "proxy"),
+        Breaking(ways.half_open, "proxy"),
+        Breaking(ways.requests_held, "proxy"),
+        Breaking(ways.replies_held, "proxy"),
     ),
-    "cut": (Breaking(serving.cut_a_blocked_reader), Breaking(serving.cut_any)),
+    "cut": (Breaking(serving.cut_a_blocked_reader, "one"), Breaking(serving.cut_any, "one")),
     "foreign": (
         Breaking(foreign.malformed_entry),
         Breaking(foreign.malformed_schedule),
@@ -71,6 +72,8 @@ FAMILIES: dict[str, tuple[Breaking, ...]] = {
     "memory": (Breaking(serving.run_out_of_memory, "told"),),
     "stall": (Breaking(serving.busy_script, "told"), Breaking(serving.freeze_server, "own")),
     "server": (Breaking(serving.kill_server, "own"),),
+    "primary": (Breaking(primaries.kill_a_primary, "replicas"),),
+    "slot": (Breaking(primaries.move_a_slot, "cluster"),),
 }
 
 

@@ -109,6 +109,8 @@ class Published(InLane):
     receipt_id: str
     due_ms: int
     duplicate: bool
+    durability: str = "memory"
+    """What was confirmed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +242,8 @@ class Terms:
     durable: bool = True
     """Whether the server keeps what it accepted when it is killed. If not, what is lost by that is
     measured, and is no violation."""
+    safe: str = ""
+    """The durability of which nothing may be lost all the same."""
 
 
 # -- what follows --

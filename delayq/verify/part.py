@@ -7,6 +7,7 @@ from typing import Literal
 
 from delayq.app import App
 from delayq.appqueue import AppQueue
+from delayq.durability import Durability
 from delayq.events import Observer
 from delayq.queue import Ordering
 from delayq.retry import OnFailure, Retry
@@ -36,6 +37,7 @@ class Part:
     ordering: Ordering
     on_failure: OnFailure
     lanes: int
+    durability: Durability
     lease_ttl_ms: int
     rate: float
     """Messages per second, of a producer."""
@@ -66,5 +68,6 @@ class Part:
             retry=retry,
             on_failure=self.on_failure,
             lanes=self.lanes,
+            durability=self.durability,
         )
         return app, queue

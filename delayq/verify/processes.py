@@ -13,7 +13,8 @@ Proved, from the logs of all processes, the fault log, and the fates that pass 1
 `repeats` judges what was handled again, and at the same time.
 
 Assumed: a process writes what it does, when it does it; the fault log is complete. What a server
-that is not durable lost when it was killed is counted, and is no violation.
+that is not durable lost when it was killed is counted, and is no violation: but for messages that
+were confirmed to be in a place where that server's death does not reach them.
 """
 
 from collections import Counter
@@ -44,6 +45,7 @@ class Processes:
         self.counts: Counter[str] = Counter()
         self._fates = fates
         self._forgetful = not terms.durable
+        self._safe = terms.safe
         self._server_died = False
         self._asked: dict[tuple[str, Where, str], Publishing] = {}
         self._published: dict[tuple[Where, str], Published] = {}
@@ -79,7 +81,7 @@ class Processes:
         for (where, message_id), receipt in self._published.items():
             fate = self._fate(where, message_id)
             if fate is None or fate.end == "lost":
-                if self._forgetful and self._server_died:
+                if self._forgotten and receipt.durability != self._safe:
                     self.counts["lost_with_server"] += 1
                 else:
                     self.counts["lost"] += 1
@@ -92,6 +94,11 @@ class Processes:
         for where in self._handling & self._fates.keys():
             for message_id, fate in self._fates[where].by_id.items():
                 yield from self._settled(message_id, fate)
+
+    @property
+    def _forgotten(self) -> bool:
+        """Whether a server that died may have forgotten what it had accepted."""
+        return self._forgetful and self._server_died
 
     def _settled(self, message_id: str, fate: Fate) -> Iterator[Finding]:
         if fate.foreign:
@@ -115,11 +122,11 @@ class Processes:
         fate = self._fate(event.where, event.receipt_id)
         if asked and asked.dedup_id is not None:
             first = self._first_of.setdefault((event.where, asked.dedup_id), event.receipt_id)
-            if first != event.receipt_id:
+            if first != event.receipt_id and not self._forgotten:
                 said = f"{asked.dedup_id!r} is the dedup id of {first}, and of {event.receipt_id}"
                 yield Finding("I7", said, (first, event.receipt_id), (told(event),))
-        if fate is None or event.duplicate or fate.foreign:
-            return
+        if fate is None or event.duplicate or fate.foreign or self._forgetful:
+            return  # what was lost may have been published anew
         shows = ((event.receipt_id,), (told(event),))
         if fate.due_ms != event.due_ms:
             said = f"the receipt of {event.id} tells {event.due_ms}, it is due {fate.due_ms}"
@@ -160,7 +167,7 @@ class Processes:
         if known != event.consumer:
             said = f"epoch {event.epoch} is of two consumers, {known} and {event.consumer}"
             yield Finding("I5", said, *shows)
-        if self._forgetful and self._server_died:
+        if self._forgotten:
             return
         if fates is None or event.id not in fates.by_id:
             self.counts["phantom"] += 1

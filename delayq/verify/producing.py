@@ -9,7 +9,7 @@ import anyio
 from delayq.appqueue import AppQueue
 from delayq.clock import mono_s
 from delayq.connection import outlast
-from delayq.errors import ServerOutOfMemory, ServerUnreachable
+from delayq.errors import NotConfirmed, ServerOutOfMemory, ServerUnreachable
 from delayq.message import Options, Receipt, new_id, when
 from delayq.verify.history import Cancelled, Published, PublishFailed, Publishing, Recorded
 from delayq.verify.log import Log
@@ -103,7 +103,7 @@ class Author:
                 self._write(Publishing, d, **told, dedup_id=d.dedup_id)
             try:
                 receipts = await publish(drafts)
-            except (ServerOutOfMemory, ServerUnreachable) as error:
+            except (ServerOutOfMemory, ServerUnreachable, NotConfirmed) as error:
                 written = False if isinstance(error, ServerOutOfMemory) else None
                 for d in drafts:
                     self._write(PublishFailed, d, error=str(error), written=written)
@@ -111,8 +111,9 @@ class Author:
                 break
             await anyio.sleep(AGAIN_S)
         for d, receipt in zip(drafts, receipts, strict=True):
+            told = {"receipt_id": receipt.id, "durability": receipt.durability}
             due_ms, duplicate = receipt.due_ms, receipt.duplicate
-            self._write(Published, d, receipt_id=receipt.id, due_ms=due_ms, duplicate=duplicate)
+            self._write(Published, d, **told, due_ms=due_ms, duplicate=duplicate)
             self.published += not receipt.duplicate
 
     def _write(self, kind: type[Recorded], draft: "_Draft", **told: Any) -> None:

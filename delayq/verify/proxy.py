@@ -22,7 +22,7 @@ Way = Literal["requests", "replies"]
 
 
 class Proxy:
-    """The way of one process to the server at `behind`: a socket's path, or host and port."""
+    """The way of one process to the server before which `before` puts it."""
 
     latency_s = 0.0
     """How long each piece is under way."""
@@ -33,12 +33,13 @@ class Proxy:
     lose_next = False
     """Have the next script carried out, and cut its connection instead of passing on the reply."""
 
-    def __init__(self, behind: Path | tuple[str, int]) -> None:
+    def __init__(self) -> None:
         self.lost = 0
         """Replies that were lost."""
         self.dropped = 0
         """Requests that were dropped."""
-        self._behind = behind
+        self.behind: Path | tuple[str, int]
+        """The server: a socket's path, or host and port."""
         self._open = {"requests": anyio.Event(), "replies": anyio.Event()}
         self._connections: set[anyio.CancelScope] = set()
         self.heal()
@@ -88,9 +89,9 @@ class Proxy:
             await to.drain()
 
     async def _to_server(self) -> tuple[StreamReader, StreamWriter]:
-        if isinstance(self._behind, Path):
-            return await asyncio.open_unix_connection(self._behind)
-        return await asyncio.open_connection(*self._behind)
+        if isinstance(self.behind, Path):
+            return await asyncio.open_unix_connection(self.behind)
+        return await asyncio.open_connection(*self.behind)
 
 
 @dataclass
@@ -136,26 +137,21 @@ def closing(writer: StreamWriter) -> Iterator[None]:
         writer.transport.abort()
 
 
-def behind(url: str) -> Path | tuple[str, int]:
-    """Return the address that a URL names.
-
-    :raises ValueError: if what goes there is encrypted, so that no proxy may stand between
-    """
-    parts = urlsplit(url)
-    if parts.scheme == "rediss":
-        raise ValueError("no proxy can stand before a server of rediss://")
-    if parts.scheme == "unix":
-        return Path(parts.path)
-    return parts.hostname or "localhost", parts.port or 6379
+def is_plain(url: str) -> bool:
+    """Tell whether a proxy can stand before what a URL names: one server, and not encrypted."""
+    return url.startswith(("redis://", "unix://"))
 
 
 @asynccontextmanager
 async def before(url: str, proxy: Proxy, path: Path) -> AsyncIterator[str]:
     """Let a proxy stand before the server at `url`; yield the URL to use instead.
 
+    :param url: see `is_plain`
     :param path: of its socket, if the server has one
     """
     parts = urlsplit(url)
+    named = parts.hostname or "localhost", parts.port or 6379
+    proxy.behind = Path(parts.path) if parts.scheme == "unix" else named
     async with anyio.create_task_group() as serving:
 
         def connected(reader: StreamReader, writer: StreamWriter) -> None:

@@ -12,6 +12,9 @@ And for handlers: in an ordered queue none runs under an epoch while another run
 newer one; where consumers compete, the same of one message; unless a fault stalled the process of
 the older. The same holds for a `check()` that passed.
 
+Where a server may forget what it accepted, what was handled before it died, and again after, is
+counted apart.
+
 Assumed: whoever kills, stops or freezes a process writes that to the fault log *before*; a process
 that notices that it was stalled writes that itself, with `ms`.
 """
@@ -47,6 +50,8 @@ class Repeats:
         self.counts: Counter[str] = Counter()
         self._terms = terms
         self._fates = fates
+        self._forgetful = not terms.durable
+        self._stalls = _STALLS | {"server kill"} if self._forgetful else _STALLS
         self._last: dict[tuple[Where, str], Run] = {}
         self._running: dict[Where, dict[tuple[str, str], Run]] = {}
         self._again: list[tuple[Run, Handling]] = []
@@ -114,6 +119,9 @@ class Repeats:
             )
             if fate and (fate.foreign or fate.restarted):
                 continue
+            if self._forgetful and self._forgotten(before, event):
+                self.counts["extra_with_server"] += 1
+                continue
             yield from self._explained(before, event, leases.get((event.where, before.began.epoch)))
             if before.how != "raised":
                 extra[event.where, before.began.epoch] += 1
@@ -147,10 +155,16 @@ class Repeats:
                 "I3", f"{said} no fault tells why {first.consumer} lost its lease", *shows
             )
 
+    def _forgotten(self, before: Run, event: Handling) -> bool:
+        """Tell whether a server died in between, and may have forgotten that it was settled."""
+        since_ns = before.began.at_ns
+        faults = self._faults.get("", ())
+        return any(f.kind == "server kill" and since_ns <= f.at_ns <= event.at_ns for f in faults)
+
     def _overlaps(self) -> Iterator[Finding]:
         for newer, older in self._beside:
             self.counts["overlaps"] += 1
-            if not self._faulty(older, newer if newer.at_ns > older.at_ns else older, _STALLS):
+            if not self._faulty(older, newer if newer.at_ns > older.at_ns else older, self._stalls):
                 epoch = older.epoch if isinstance(older, Handling | Checked) else 0
                 did = "passed a check" if isinstance(older, Checked) else "handled a message"
                 said = f"{older.process} {did} under epoch {epoch} beside {newer.process}"

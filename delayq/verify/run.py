@@ -19,13 +19,14 @@ from delayq.verify.checker import Checker
 from delayq.verify.drain import drained, promote_what_is_far
 from delayq.verify.faults import Breaking
 from delayq.verify.figures import Figures
-from delayq.verify.history import Declared, Terms
+from delayq.verify.history import Declared, Found, Terms
 from delayq.verify.log import merged
 from delayq.verify.outcome import Outcome
 from delayq.verify.part import BATCHES, MAX_DELIVERIES
 from delayq.verify.plan import Strike, strikes
 from delayq.verify.players import Player
 from delayq.verify.scan import scan
+from delayq.verify.server import OwnServer
 from delayq.verify.settings import VerifySettings
 from delayq.verify.stage import Nobody, Stage, translated
 from delayq.verify.staging import Patch, chosen, staged
@@ -74,12 +75,12 @@ class Run:
 
     async def judge(self) -> Outcome:
         """Feed the checker with all that was recorded, and return what follows."""
-        await self._read()
-        offset_ms = await clock_offset_ms(self.stage.client)
+        await outlast(self._read)
+        offset_ms = await outlast(lambda: clock_offset_ms(self.stage.client))
         logs_ = list(self.folder.glob("*.log"))
         server_ms = offset_ms + real_ms() - mono_s() * 1000
         figures = Figures(server_ms, self.stage.queue.ordered, self.settings.lease_ttl_ms)
-        found = [key async for key in scan(self.stage.client, self.stage.queue.keys.namespace)]
+        found = await outlast(self._found)
 
         def judge() -> None:
             for event in merged(logs_):
@@ -173,6 +174,11 @@ class Run:
         if at != before:
             await self.stage.command("XTRIM", keys.audit, "MINID", at)
 
+    async def _found(self) -> list[Found]:
+        """Return what is left in Redis."""
+        with translated():
+            return [key async for key in scan(self.stage.client, self.stage.queue.keys.namespace)]
+
     async def _show(self) -> None:
         while True:
             await anyio.sleep(SHOW_S)
@@ -196,7 +202,8 @@ class Run:
 
     @property
     def _durable(self) -> bool:
-        return self.stage.server is None or self.settings.fsync == "always"
+        own = self.stage.own
+        return own is None or (isinstance(own, OwnServer) and self.settings.fsync == "always")
 
     def _terms(self) -> Terms:
         queue = self.stage.queue
@@ -208,7 +215,9 @@ class Run:
             in_flight=max(BATCHES),
             lanes=queue.lanes,
         )
-        return Terms(queue.keys.namespace, {queue.name: declared}, durable=self._durable)
+        # Where another server takes the place of one that died, its file is of no use.
+        safe = "fsynced" if self.settings.topology == "server" else "replicated"
+        return Terms(queue.keys.namespace, {queue.name: declared}, self._durable, safe)
 
 
 async def run(settings: VerifySettings, patch: Patch = None) -> Outcome:

@@ -1,31 +1,47 @@
-"""A server of a run's own, which may be killed, frozen, and started again on the same data."""
+"""Servers of a run's own, which may be killed, frozen, and started again on the same data."""
 
 import os
 import signal
-from contextlib import AsyncExitStack, suppress
+import socket
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from delayq import scripts
 from delayq.connection import Server
-from delayq.embedded import embedded
+from delayq.embedded import SOCKET, embedded, find_program, guarded
+from delayq.verify.cluster import NODE_OPTIONS, PRIMARIES, Cluster
+from delayq.verify.replicated import QUICK, Node
+from delayq.verify.sentinels import WATCHERS, Sentinels, configuration
 
 Fsync = Literal["always", "everysec", "none"]
+_BUS = 10_000
+
+
+def flushing(fsync: Fsync) -> tuple[str, ...]:
+    """Return the options of a server that flushes its append-only file so.
+
+    :param fsync: none: there is no such file
+    """
+    if fsync == "none":
+        return ("--appendonly", "no")
+    return ("--appendonly", "yes", "--appendfsync", fsync)
 
 
 class OwnServer:
     """The embedded server, on a folder.
 
-    :param fsync: when the append-only file is flushed to disk; none: there is no such file
+    :param options: its own
     :param program: instead of the embedded one
     """
 
-    def __init__(self, folder: Path, fsync: Fsync, program: Path | None) -> None:
+    def __init__(self, folder: Path, options: Sequence[str], program: Path | None) -> None:
         self.url = ""
+        self.alive = False
         self._folder = folder
         self._program = str(program) if program else None
-        flush = ("--appendonly", "yes", "--appendfsync", fsync)
-        self._options = ("--appendonly", "no") if fsync == "none" else flush
+        self._options = options
         self._running = AsyncExitStack()
         self._pid = 0
 
@@ -34,23 +50,84 @@ class OwnServer:
 
         :raises ServerError: if it does not start
         """
-        opening = embedded(self._folder, self._options, self._program)
-        self.url = await self._running.enter_async_context(opening)
-        async with Server(self.url).client() as client:
-            about = await scripts.command(client, "INFO", "server")
-        self._pid = int(about["process_id"])
+        self.url = await self._running.enter_async_context(self._opening())
+        self._pid = int((await self.say("INFO", "server"))["process_id"])
+        self.alive = True
 
     async def close(self) -> None:
         """End the server."""
-        with suppress(ProcessLookupError):
+        if self.alive:
             self.signal(signal.SIGCONT)
-        await self._running.aclose()
+        await self._ended()
 
     async def kill(self) -> None:
         """Kill the server where it stands."""
         self.signal(signal.SIGKILL)
-        await self._running.aclose()
+        await self._ended()
 
     def signal(self, number: signal.Signals) -> None:
         """Send the server a signal."""
         os.kill(self._pid, number)
+
+    async def say(self, *words: object) -> Any:
+        """Run a command there.
+
+        :raises ServerError: if the server did not answer, or refused
+        """
+        async with Server(self.url).client("verify") as client:
+            return await scripts.command(client, *words)
+
+    def _opening(self) -> AbstractAsyncContextManager[str]:
+        return embedded(self._folder, self._options, self._program)
+
+    async def _ended(self) -> None:
+        self.alive = False
+        await self._running.aclose()
+
+
+class OwnNode(OwnServer):
+    """A server among others, who find it by its port."""
+
+    def __init__(self, folder: Path, options: Sequence[str], program: Path | None) -> None:
+        self.port = free_port()
+        place = ("--port", str(self.port), "--bind", "127.0.0.1")
+        super().__init__(folder, [*place, *options], program)
+
+
+class OwnWatcher(OwnNode):
+    """A Sentinel."""
+
+    def __init__(self, folder: Path, primary: Node, program: Path | None) -> None:
+        super().__init__(folder, (), program)
+        self._primary = primary
+
+    def _opening(self) -> AbstractAsyncContextManager[str]:
+        home = self._folder.resolve()
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        conf = home / "sentinel.conf"
+        conf.write_text(configuration(home / SOCKET, self.port, self._primary.port))
+        return guarded([self._program or find_program(), str(conf), "--sentinel"], home)
+
+
+def own_cluster(folder: Path, options: Sequence[str], program: Path | None) -> Cluster[OwnNode]:
+    """Make a Cluster that is not started yet."""
+    every = (*NODE_OPTIONS, *options)
+    return Cluster([OwnNode(folder / f"n{at}", every, program) for at in range(2 * PRIMARIES)])
+
+
+def own_sentinels(folder: Path, options: Sequence[str], program: Path | None) -> Sentinels[OwnNode]:
+    """Make a primary, a replica and Sentinels that are not started yet."""
+    nodes = [OwnNode(folder / f"n{at}", (*QUICK, *options), program) for at in range(2)]
+    watchers = [OwnWatcher(folder / f"w{at}", nodes[0], program) for at in range(WATCHERS)]
+    return Sentinels(nodes, watchers)
+
+
+def free_port() -> int:
+    """Return a port on which nobody listens, nor on that of its cluster bus."""
+    while True:
+        with socket.socket() as tried, socket.socket() as bus:
+            tried.bind(("127.0.0.1", 0))
+            port: int = tried.getsockname()[1]
+            with suppress(OSError, OverflowError):
+                bus.bind(("127.0.0.1", port + _BUS))
+                return port

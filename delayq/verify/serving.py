@@ -53,7 +53,7 @@ async def busy_script(stage: Stage, chance: Random) -> None:
 
 async def freeze_server(stage: Stage, chance: Random) -> None:
     """SIGSTOP the server, for a time that may be longer than the leases."""
-    async with stage.own_server() as server:
+    with stage.own_server() as server:
         seconds = chance.uniform(0.1, 3) * stage.lease_ttl_s
         stage.note("server stall", ms=round(seconds * 1000), note="frozen")
         try:
@@ -65,7 +65,7 @@ async def freeze_server(stage: Stage, chance: Random) -> None:
 
 async def kill_server(stage: Stage, chance: Random) -> None:
     """SIGKILL the server, and start it again on what it kept."""
-    async with stage.own_server() as server:
+    with stage.own_server() as server:
         stage.note("server kill")
         with anyio.CancelScope(shield=True):
             await server.kill()

@@ -6,10 +6,13 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from delayq.durability import Durability
 from delayq.keys import MAX_LANES
 from delayq.queue import Ordering
 from delayq.settings import Settings, checked, checked_url
 from delayq.verify.faults import FAMILIES
+
+Topology = Literal["server", "cluster", "sentinel"]
 
 
 class VerifySettings(Settings):
@@ -25,6 +28,11 @@ class VerifySettings(Settings):
     )
     namespace: str = Field(
         "delayq", description="First part of the name of a namespace that is made for the run"
+    )
+    topology: Topology = Field(
+        "server",
+        description="Of its own: one server; a Cluster of three primaries, each with a replica; "
+        "or a primary with a replica, and three Sentinels",
     )
     seconds: float = Field(30.0, ge=1, le=86_400, description="How long things are broken, s")
     seed: int | None = Field(None, ge=0, description="Seed of everything that is random; none: any")
@@ -43,6 +51,7 @@ class VerifySettings(Settings):
     fsync: Literal["always", "everysec", "none"] = Field(
         "always", description="When its own server flushes to disk; none: it keeps nothing on disk"
     )
+    durability: Durability = Field("memory", description="What a publish waits for")
     program: Path | None = Field(
         None, description="Program of its own server; none: the embedded one"
     )

@@ -3,8 +3,8 @@
 import random
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,8 @@ from delayq.supervisor import NOT_ENDED
 from delayq.verify.history import Fault, FaultKind
 from delayq.verify.log import Log
 from delayq.verify.players import Player, Said
-from delayq.verify.server import OwnServer
+from delayq.verify.replicated import Replicated
+from delayq.verify.server import OwnNode, OwnServer
 
 STOP_S = 5.0
 """How long a process may take to stop."""
@@ -51,8 +52,8 @@ class Stage:
     players: list[Player]
     log: Log
     lease_ttl_s: float
-    server: OwnServer | None
-    """A server that is our own to kill."""
+    own: OwnServer | Replicated[OwnNode] | None
+    """A server that is our own to kill, or servers of which one takes the place of another."""
     server_held: bool = False
     active: dict[str, set[int]] = field(default_factory=dict)
     """Names of the players that are active consumers, and the lanes that each is active in."""
@@ -128,17 +129,32 @@ class Stage:
         finally:
             player.held = False
 
-    @asynccontextmanager
-    async def own_server(self) -> AsyncIterator[OwnServer]:
+    @contextmanager
+    def own_server(self) -> Iterator[OwnServer]:
         """Take the server that is our own.
 
         :raises Nobody: if there is none, or another fault is being done to it
         """
-        if self.server is None or self.server_held:
+        with self._holding_server():
+            if not isinstance(self.own, OwnServer):
+                raise Nobody
+            yield self.own
+
+    @contextmanager
+    def own_servers(self) -> Iterator[Replicated[OwnNode]]:
+        """Take the servers that are our own. As `own_server`."""
+        with self._holding_server():
+            if self.own is None or isinstance(self.own, OwnServer):
+                raise Nobody
+            yield self.own
+
+    @contextmanager
+    def _holding_server(self) -> Iterator[None]:
+        if self.server_held:
             raise Nobody
         self.server_held = True
         try:
-            yield self.server
+            yield
         finally:
             self.server_held = False
 
@@ -168,10 +184,12 @@ class Stage:
             await player.gone()
 
     async def clean(self) -> None:
-        """Delete every key of the run.
+        """Delete every key of the run; servers of its own vanish with all they have.
 
         :raises ServerError: if the server did not answer, or refused
         """
+        if self.own:
+            return
         with translated():
             async for key in self.client.scan_iter(f"{self.queue.keys.namespace}:*"):
                 await self.command("UNLINK", key)

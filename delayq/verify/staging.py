@@ -9,6 +9,7 @@ from itertools import repeat
 from pathlib import Path
 
 from delayq import logs
+from delayq.address import parsed
 from delayq.connection import Server
 from delayq.errors import UsageError
 from delayq.events import unobserved
@@ -18,16 +19,22 @@ from delayq.verify.faults import FAMILIES, Breaking, Need, possible
 from delayq.verify.log import Log
 from delayq.verify.part import Kind, Part
 from delayq.verify.players import Player
-from delayq.verify.proxy import Proxy, before, behind
-from delayq.verify.server import OwnServer
+from delayq.verify.proxy import Proxy, before, is_plain
+from delayq.verify.replicated import Replicated
+from delayq.verify.server import OwnNode, OwnServer, flushing, own_cluster, own_sentinels
 from delayq.verify.settings import VerifySettings
 from delayq.verify.stage import Stage
 
 POLICIES: tuple[OnFailure, ...] = ("block", "park", "dead_letter", "halt")
 _REMEDIES = {
-    "network": "no proxy can stand before rediss://",
-    "server": "leave DELAYQ_REDIS_URL unset, so that it is one of its own",
-} | dict.fromkeys(("flush", "memory", "stall"), "give --disruptive, if nobody else uses it")
+    "network": "no proxy can stand before rediss://, nor before several servers",
+    "cut": "one server is needed",
+    "server": "leave DELAYQ_REDIS_URL unset, and --topology, so that it is one of its own",
+    "primary": "give --topology cluster, or sentinel",
+    "slot": "give --topology cluster",
+} | dict.fromkeys(
+    ("flush", "memory", "stall"), "one server is needed; give --disruptive, if nobody else uses it"
+)
 
 Patch = tuple[str, str] | None
 
@@ -37,18 +44,35 @@ def chosen(settings: VerifySettings) -> dict[str, Breaking]:
 
     :raises UsageError: if one was asked for that cannot be done
     """
-    own = settings.redis_url is None
-    needs: set[Need] = {""}
-    if own or settings.disruptive:
-        needs.add("told")
-    if own:
-        needs.add("own")
-    encrypted = not own and str(settings.redis_url).startswith("rediss://")
-    families = [f for f in settings.families or FAMILIES if not (f == "network" and encrypted)]
+    if settings.redis_url is not None and settings.topology != "server":
+        raise UsageError("--topology: only of servers of its own: leave DELAYQ_REDIS_URL unset")
+    replicated = settings.redis_url is not None or settings.topology != "server"
+    if settings.durability == "replicated" and not replicated:
+        raise UsageError("--durability: a replica is needed: give --topology cluster, or sentinel")
+    if settings.durability == "fsynced" and settings.fsync == "none":
+        raise UsageError("--durability: a file is needed: give --fsync always, or everysec")
+    needs = _met(settings)
     for family in settings.families:
-        if family not in families or not possible([family], needs):
+        if not possible([family], needs):
             raise UsageError(f"--faults: {family} cannot be done here: {_REMEDIES[family]}")
-    return possible(families, needs)
+    return possible(settings.families or FAMILIES, needs)
+
+
+def _met(settings: VerifySettings) -> set[Need]:
+    """Return which needs of faults are met."""
+    url = settings.redis_url
+    if settings.topology == "cluster":
+        return {"", "replicas", "cluster"}
+    if settings.topology == "sentinel":
+        return {"", "replicas"}
+    if url is None:
+        return {"", "one", "proxy", "told", "own"}
+    needs: set[Need] = {""}
+    if parsed(url).form == "one":
+        needs.add("one")
+        needs |= {"proxy"} if is_plain(url) else set()
+        needs |= {"told"} if settings.disruptive else set()
+    return needs
 
 
 @asynccontextmanager
@@ -60,12 +84,8 @@ async def staged(
     :raises ServerError: if the server will not do
     """
     async with AsyncExitStack() as opened:
-        server, url = None, settings.redis_url
-        if url is None:
-            server = OwnServer(folder / "server", settings.fsync, settings.program)
-            opened.push_async_callback(server.close)
-            await server.start()
-            url = server.url
+        own = await _serving(opened, settings, folder / "server")
+        url = own.url if own else str(settings.redis_url)
         for warning in await check(Server(url)):
             logs.warn(warning)
         part = _part(settings, seed, url, folder, patch)
@@ -73,19 +93,40 @@ async def staged(
         await opened.enter_async_context(app)
         client = await opened.enter_async_context(Server(url).client("verify"))
         log = opened.enter_context(Log(folder / "faults.log", "nemesis"))
-        stage = Stage(queue, client, [], log, settings.lease_ttl_ms / 1000, server)
+        stage = Stage(queue, client, [], log, settings.lease_ttl_ms / 1000, own)
         for number, (kind, away) in enumerate(_cast(settings), 1):
-            name, proxy = f"{kind[0]}{number}", Proxy(behind(url))
+            name, proxy = f"{kind[0]}{number}", Proxy()
             through = before(url, proxy, folder / f"{name}.sock")
-            own = replace(
+            its = replace(
                 part,
                 kind=kind,
                 name=name,
-                url=await opened.enter_async_context(through),
+                url=await opened.enter_async_context(through) if is_plain(url) else url,
                 seed=seed * 1_000_000 + number * 10_000,
             )
-            stage.players.append(Player(own, proxy, stage.heard, away=away))
+            stage.players.append(Player(its, proxy, stage.heard, away=away))
         yield stage
+
+
+async def _serving(
+    opened: AsyncExitStack, settings: VerifySettings, home: Path
+) -> OwnServer | Replicated[OwnNode] | None:
+    """Start servers of the run's own, unless one is named."""
+    if settings.redis_url is not None:
+        return None
+    own: OwnServer | Replicated[OwnNode]
+    given = home, flushing(settings.fsync), settings.program
+    match settings.topology:
+        case "server":
+            own = OwnServer(*given)
+        case "cluster":
+            own = own_cluster(*given)
+        case "sentinel":
+            own = own_sentinels(*given)
+    for server in (own,) if isinstance(own, OwnServer) else own.every:
+        opened.push_async_callback(server.close)
+    await own.start()
+    return own
 
 
 def _cast(settings: VerifySettings) -> Iterator[tuple[Kind, bool]]:
@@ -110,6 +151,7 @@ def _part(settings: VerifySettings, seed: int, url: str, folder: Path, patch: Pa
         ordering=settings.ordering,
         on_failure=policy if ordered else "block",
         lanes=settings.lanes,
+        durability=settings.durability,
         lease_ttl_ms=settings.lease_ttl_ms,
         rate=settings.per_second / settings.producers,
         patch=patch,
