@@ -5,7 +5,10 @@ from typing import Any, Literal, get_args
 from delayq.errors import CannotConfirm, DelayqError, InvalidMessage, NotConfirmed, ServerRefused
 
 Durability = Literal["memory", "replicated", "fsynced"]
-"""In the primary's memory; in that of a replica, too; or in the primary's file, flushed to disk."""
+"""In the primary's memory; in that of a replica, too; or in the primary's file, flushed to disk.
+
+That it is flushed is what the server says: with `appendfsync everysec` some say it too early.
+"""
 
 _KNOWN: tuple[Durability, ...] = get_args(Durability)
 _ASK: dict[Durability, tuple[object, ...]] = {

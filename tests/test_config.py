@@ -17,6 +17,7 @@ from delayq.app import App
 from delayq.arguments import positional, read
 from delayq.cli import COMMANDS, _command
 from delayq.commands.run import load
+from delayq.events import Event
 from delayq.settings import AppSettings, DelaySettings, RunSettings, Settings
 from delayq.supervisor import LAST_RESORT_S
 from tests.servers import RealServer
@@ -166,3 +167,25 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
     )
     ours = [line for line in said.stderr.splitlines() if "delayq@" in line]
     assert (said.returncode, ours) == (0, [])
+
+
+@pytest.mark.parametrize("name", ["operating.md", "sizing.md"])
+def test_what_the_guides_name_is_there(name: str) -> None:
+    text = (ROOT / "config" / name).read_text()
+    for command in re.findall(r"python -m delayq ([a-z][a-z -]*)", text):
+        assert _command(command.split())[0], command
+    assert set(re.findall(r"DELAYQ_\w+", text)) <= DEFAULTS.keys()
+    for path in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (ROOT / "config" / path).exists(), path
+    assert f"(config/{name})" in README
+
+
+def test_the_log_lines_of_the_guide_are_those_of_events() -> None:
+    text = (ROOT / "config" / "operating.md").read_text()
+    known = {
+        re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__).lower()
+        for kind in Event.__subclasses__()
+    }
+    lines = re.findall(r"`([a-z ]+?)(?: …)? (?:\w+=|…)", text)
+    assert len(lines) > 10
+    assert set(lines) <= known
