@@ -50,6 +50,7 @@ class Client(Redis):
             wire = await self._opened()
         words = (*name.split(), *args[1:]) if " " in name else args
         answer = await wire.call(words)
+        options.pop("keys", None)  # of redis-py's cache
         read: Any = self.response_callbacks.get(name)
         return read(answer, **options) if read else answer
 

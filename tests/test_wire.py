@@ -51,6 +51,13 @@ async def test_calls_under_way_share_a_connection_and_are_answered_each_in_their
         assert len(named) == 1, "the wire"
 
 
+async def test_answers_are_read_as_redis_py_reads_them(client: Client) -> None:
+    await client.hset("h", mapping={"a": "1"})
+    await client.zadd("z", {"b": 2})
+    assert await client.hgetall("h") == {"a": "1"}
+    assert await client.zrange("z", 0, -1, withscores=True) == [("b", 2)]
+
+
 async def test_an_error_is_told_to_whom_it_is_the_answer(client: Client) -> None:
     told = list[str]()
 
