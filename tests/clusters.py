@@ -59,10 +59,13 @@ class Node(RealServer):
 
 
 class RealCluster:
-    """Three primaries, each with a replica; a node that does not answer for a second is dead."""
+    """Three primaries, each with a replica.
 
-    def __init__(self) -> None:
-        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+    :param dead_after_ms: without an answer
+    """
+
+    def __init__(self, dead_after_ms: int = 1_000) -> None:
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(dead_after_ms))
         quick = ("--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0")
         self.nodes = [Node(*options, *quick, "--appendonly", "no") for _ in range(2 * PRIMARIES)]
         self._ids: dict[str, Node] = {}
@@ -162,11 +165,11 @@ class RealCluster:
 
 
 class Watcher(Node):
-    """A Sentinel that watches one primary; after half a second without an answer it is down."""
+    """A Sentinel that watches one primary, by its port."""
 
-    def __init__(self, primary: int) -> None:
+    def __init__(self, primary: int, dead_after_ms: int = 500) -> None:
         super().__init__()
-        self._primary = primary
+        self._primary, self._dead_after_ms = primary, dead_after_ms
 
     def command(self) -> list[str]:
         conf = self.socket.with_name("sentinel.conf")
@@ -176,7 +179,7 @@ class Watcher(Node):
                 "bind 127.0.0.1",
                 f"unixsocket {self.socket}",
                 f"sentinel monitor {SERVICE} 127.0.0.1 {self._primary} 2",
-                f"sentinel down-after-milliseconds {SERVICE} 500",
+                f"sentinel down-after-milliseconds {SERVICE} {self._dead_after_ms}",
                 f"sentinel failover-timeout {SERVICE} 2000",
             ]
             conf.write_text("\n".join(lines))
@@ -184,12 +187,15 @@ class Watcher(Node):
 
 
 class RealSentinels:
-    """A primary and a replica, and three Sentinels that watch them."""
+    """A primary and a replica, and three Sentinels that watch them.
 
-    def __init__(self) -> None:
+    :param dead_after_ms: without an answer
+    """
+
+    def __init__(self, dead_after_ms: int = 500) -> None:
         quick = ("--appendonly", "no", "--repl-diskless-sync-delay", "0")
         self.nodes = [Node(*quick), Node(*quick)]
-        self.watchers = [Watcher(self.nodes[0].port) for _ in range(3)]
+        self.watchers = [Watcher(self.nodes[0].port, dead_after_ms) for _ in range(3)]
 
     @property
     def url(self) -> str:

@@ -14,7 +14,7 @@ from tests.conftest import KEYS
 
 @pytest.fixture(scope="session", params=[RealSentinels, RealCluster], ids=["sentinel", "cluster"])
 def many_servers(request: pytest.FixtureRequest) -> Iterator[Any]:
-    servers = request.param()
+    servers = request.param(dead_after_ms=60_000)  # no failover here, however slow the machine
     try:
         anyio.run(servers.start)
         yield servers
