@@ -60,6 +60,11 @@ def test_competing_consumers_work_on_every_lane() -> None:
     assert not found["complaints"]
 
 
+def test_connections_of_consumers_are_found_to_be_cut() -> None:
+    found = passes("--seed", "2", "--ordering", "strict", "--faults", "cut", *OWN)
+    assert found["faults_by_kind"].keys() == {"cut a blocked reader", "cut any"}
+
+
 @pytest.mark.parametrize("topology", ["cluster", "sentinel"])
 def test_what_was_confirmed_to_be_replicated_survives_its_primary(topology: str) -> None:
     words = ("--topology", topology, "--lanes", "2", "--seed", "2", "--faults", "primary,kill")

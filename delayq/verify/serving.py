@@ -76,11 +76,10 @@ async def kill_server(stage: Stage, chance: Random) -> None:
 
 async def _cut(stage: Stage, chance: Random, command: str) -> None:
     with stage.holding(chance, handles) as player:
-        name = f"{stage.queue.name}.{player.part.name}"
         clients = [
             client
             for client in await stage.command("CLIENT LIST")
-            if client["name"] == name and client["cmd"].startswith(command)
+            if client["name"] == player.part.name and client["cmd"].startswith(command)
         ]
         if not clients:
             raise Nobody
