@@ -78,7 +78,7 @@ class Wire(asyncio.Protocol):
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
-        self.closed = False
+        self._lost = False
         self._loop = asyncio.get_running_loop()
         self._transport: Any = connection._writer.transport  # noqa: SLF001 - made and closed by redis-py
         self._former = self._transport.get_protocol()
@@ -93,6 +93,11 @@ class Wire(asyncio.Protocol):
         """When each call was made, in monotonic seconds, and whom its answer wakes."""
         self._watch: asyncio.TimerHandle | None = None
         self._transport.set_protocol(self)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more calls: at once where it is given up, before that is heard."""
+        return self._lost or self._transport.is_closing()
 
     async def call(self, words: tuple[Any, ...]) -> Any:
         """Make a call, and return its answer.
@@ -146,7 +151,7 @@ class Wire(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell all who wait that no answer comes."""
-        self.closed = True
+        self._lost = True
         if self._watch:
             self._watch.cancel()
         while self._waiting:

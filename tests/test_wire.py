@@ -111,6 +111,14 @@ async def test_a_connection_that_is_lost_is_told_to_all_and_the_next_call_has_an
     assert await echo(wired, "again") == ["again", 1]
 
 
+async def test_a_wire_that_was_given_up_takes_no_call_even_before_it_has_heard_of_that(
+    wired: Client,
+) -> None:
+    await echo(wired, "before")
+    wired._wire._transport.abort()
+    assert (await echo(wired, "at once"))[0] == "at once"
+
+
 async def test_a_server_that_does_not_answer_is_given_up_in_time(
     own: RealServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
