@@ -139,8 +139,9 @@ class LeaseStore:
         answer = await self._anchor.run("acquire", keys, args)
         if answer[0]:
             epoch = int(answer[1])
-            lease = Lease(key, f"{self._name}@{epoch}", epoch, self._ttl_s, 0)
-            return lease.renewed(sent_at)
+            if await self.moved():  # see `renew`; to repeat it names our connection of now
+                return await self.acquire(key, dead, take=take)
+            return Lease(key, f"{self._name}@{epoch}", epoch, self._ttl_s, 0).renewed(sent_at)
         if len(answer) == 1:
             return None
         holder, held_epoch, connection, expires_ms = answer[1:]
@@ -155,10 +156,14 @@ class LeaseStore:
         :raises ServerError: if the server did not answer, or refused
         """
         await self.moved()
-        sent_at = mono_s()
-        args = (lease.epoch, lease.ttl_ms, self.connection)
-        await self._anchor.run("renew", [lease.key], args)
-        return lease.renewed(sent_at)
+        while True:
+            sent_at = mono_s()
+            args = (lease.epoch, lease.ttl_ms, self.connection)
+            await self._anchor.run("renew", [lease.key], args)
+            # Cut while this waited behind other calls, it was made anew for them: others may see
+            # that what the lease names is gone.
+            if not await self.moved():
+                return lease.renewed(sent_at)
 
     async def release(self, lease: Lease) -> bool:
         """Give a lease back, and wake whoever stands by.

@@ -1,9 +1,11 @@
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
 import pytest
 
-from delayq import LeaseLost, Server, ServerUnreachable
+from delayq import LeaseLost, Server, ServerUnreachable, scripts
 from delayq.anchor import Anchor
 from delayq.events import StoodBy
 from delayq.keys import GROUP
@@ -203,3 +205,33 @@ async def test_a_consumer_that_lost_trust_never_holds_the_same_epoch_again(serve
         second, why = await standby.wait(KEY)
     assert tape.of(StoodBy)[0].epoch == first.epoch
     assert (second.epoch > first.epoch, why) == (True, "expired")
+
+
+@pytest.mark.parametrize("script", ["acquire", "renew"])
+async def test_a_connection_cut_under_another_call_is_not_what_a_lease_names(
+    server: Server, client: Client, script: str
+) -> None:
+    cut = False
+
+    async def cutting(name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        nonlocal cut
+        if name == script and not cut:
+            cut = True
+            await client.client_kill_filter(_id=store.connection)
+            with suppress(ServerUnreachable):
+                await store.leave()  # as another lane's call, under way at that time
+        return await call()
+
+    async with server.link("c1") as link:
+        store = LeaseStore(link.anchor, KEYS, "c1", 10)
+        scripts.interpose(cutting)
+        try:
+            lease = await store.acquire(KEY)
+            assert isinstance(lease, Lease)
+            if script == "renew":
+                await store.renew(lease)
+        finally:
+            scripts.interpose(None)
+        named = await client.hget(KEY, "connection")
+        assert named in {c["id"] for c in await client.client_list()}
+    assert cut
