@@ -38,6 +38,11 @@ async def exchange(
         except MovedError as error:
             await client.nodes_manager.move_slot(error)
             node, before = client.get_node_from_key(key), []
+        except ResponseError:
+            raise
+        except BaseException:  # given up, too: a frozen node answers nothing
+            _mistrust(client, node)
+            raise
     raise RedisError(f"{_REDIRECTIONS} redirections, and no node that has {key}")
 
 
@@ -58,6 +63,12 @@ class _Node:
 
     async def release(self, connection: Any) -> None:
         self._node.release(connection)
+
+
+def _mistrust(client: Any, node: Any) -> None:
+    """Have the next call ask where the keys are now, and this node last: as redis-py's own do."""
+    client.nodes_manager.move_node_to_end_of_cached_nodes(node.name)
+    client._initialize = True  # noqa: SLF001
 
 
 def _named(client: Any, error: AskError) -> Any:

@@ -81,6 +81,7 @@ _KINDS: dict[type[Exception], type[DelayqError]] = {
     redis_errors.OutOfMemoryError: ServerOutOfMemory,
     redis_errors.ReadOnlyError: ServerReadOnly,
     redis_errors.ClusterDownError: ServerUnreachable,  # or a primary of it is
+    redis_errors.TryAgainError: ServerUnreachable,
 }
 THEIRS = (redis_errors.RedisError, redis_errors.RedisClusterException, OSError)
 """What redis-py raises."""

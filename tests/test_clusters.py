@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from delayq import Queue, Retry, Server, ServerUnreachable, check
+from delayq import NotConfirmed, Queue, Retry, Server, ServerUnreachable, check
 from delayq.anchor import Anchor
 from delayq.connection import outlast
 from delayq.errors import ServerRefused
@@ -326,3 +326,37 @@ async def test_a_service_that_no_sentinel_knows_is_told(sentinels: RealSentinels
     url = sentinels.url.replace(SERVICE, "other")
     with pytest.raises(ServerUnreachable, match="no Sentinel knows 'other'"):
         await check(Server(url))
+
+
+async def test_a_durable_publish_follows_its_slot_and_asks_the_node_that_has_it(
+    cluster: RealCluster,
+) -> None:
+    async with Server(cluster.url).client() as client:
+        queue = Queue(lambda: client, KEYS, durability="replicated", patience_s=1)
+        assert (await queue.publish(1, id="a")).durability == "replicated"
+        source, target = await cluster.begin_move(KEYS.stream)
+        with pytest.raises(ServerUnreachable):  # part of the keys is there, and part is not yet
+            await queue.publish(2, id="b")
+        await cluster.move_keys(KEYS.stream, source, target)
+        await cluster.end_move(KEYS.stream, source, target)
+        assert (await queue.publish(2, id="b")).durability == "replicated"
+        (replica,) = (node for node in cluster.shard(target) if node is not target)
+        replica.freeze()
+        with pytest.raises(NotConfirmed):
+            await queue.publish(3, id="c")
+        replica.thaw()
+        assert (await queue.bound_to(client, 10).publish(3, id="c")).duplicate
+        assert await client.xlen(KEYS.stream) == 3
+
+
+@pytest.mark.parametrize("fault", ["kill", "freeze"])
+async def test_a_durable_publish_goes_on_at_the_replica_of_a_primary_that_is_gone(
+    cluster: RealCluster, fault: str
+) -> None:
+    async with Server(cluster.url).client() as client:
+        queue = Queue(lambda: client, KEYS, durability="replicated", patience_s=1)
+        await queue.publish(1, id="a")
+        holder = await cluster.holder(KEYS.stream)
+        getattr(holder, fault)()
+        with anyio.fail_after(2 * SOON_S), pytest.raises(NotConfirmed):  # it has no other replica
+            await outlast(lambda: queue.publish(2, id="b"))
