@@ -55,11 +55,6 @@ class RealServer:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def stall(self) -> None:
-        """Have it stand still, until it is killed."""
-        assert self._process
-        self._process.send_signal(signal.SIGSTOP)
-
     def kill(self) -> None:
         assert self._process
         self._process.send_signal(signal.SIGKILL)

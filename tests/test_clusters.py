@@ -13,6 +13,7 @@ from delayq.connection import outlast
 from delayq.errors import ServerRefused
 from delayq.events import LeaseEnded, StoodBy, TookOver
 from delayq.link import Link
+from delayq.verify.cluster import state
 from tests.clusters import SERVICE, Node, RealCluster, RealSentinels, Watcher, until
 from tests.conftest import KEYS
 from tests.roles import Troupe, troupe
@@ -147,12 +148,12 @@ async def test_the_sentinel_that_knows_of_the_latest_failover_is_believed(
     try:
         await old.start()
         await stray.start()
-        before = await sentinels.primary()
+        before = await sentinels.holder()
         await sentinels.watchers[0].say("SENTINEL FAILOVER", SERVICE)
         await until(partial(sentinels.follow_another_than, before), "there is another")
         url = sentinels.url.replace("://", f"://127.0.0.1:{stray.port},")
         async with Server(url).client() as client:
-            assert (await client.info("server"))["tcp_port"] == (await sentinels.primary()).port
+            assert (await client.info("server"))["tcp_port"] == (await sentinels.holder()).port
     finally:
         stray.close()
         old.close()
@@ -285,7 +286,7 @@ async def test_a_cluster_that_is_down_is_an_outage_like_any_other(cluster: RealC
 
 
 async def _is_down(node: Node) -> bool:
-    return (await node.told("CLUSTER INFO"))["cluster_state"] == "fail"
+    return (await state(node))["cluster_state"] == "fail"
 
 
 async def test_a_cluster_is_checked_as_a_whole(cluster: RealCluster) -> None:

@@ -7,20 +7,30 @@ import anyio
 from redis.crc import key_slot
 
 from delayq.errors import ServerError, ServerUnreachable
-from delayq.verify.replicated import QUICK, N, follows, until
+from delayq.verify.replicated import DEAD_AFTER_MS, QUICK, N, Node, follows, until
 
 SLOTS = 16_384
 PRIMARIES = 3
-NODE_OPTIONS = (
-    *QUICK,
-    *("--cluster-enabled", "yes", "--cluster-node-timeout", "1000"),
-    # A replica that lost sight of its primary for long may take its place all the same.
-    *("--cluster-replica-validity-factor", "0"),
-)
-"""Of each node: whoever does not answer for a second is dead."""
 _PART = 100
 """Keys moved at once."""
 _MOVE_MS = 5_000
+
+
+def node_options(dead_after_ms: int = DEAD_AFTER_MS) -> tuple[str, ...]:
+    """Return the options of each node of a Cluster.
+
+    :param dead_after_ms: after how long without an answer it is dead
+    """
+    # A replica that lost sight of its primary for long may take its place all the same.
+    anyhow = ("--cluster-replica-validity-factor", "0")
+    return (
+        *QUICK,
+        "--cluster-enabled",
+        "yes",
+        "--cluster-node-timeout",
+        str(dead_after_ms),
+        *anyhow,
+    )
 
 
 class Cluster(Generic[N]):
@@ -68,7 +78,7 @@ class Cluster(Generic[N]):
         :raises ServerError: if one does not answer
         """
         for node in self._living():
-            if _state(await node.say("CLUSTER INFO"))["cluster_state"] != "ok":
+            if (await state(node))["cluster_state"] != "ok":
                 return False
         primaries = await self.primaries()
         others = [node for node in self._living() if node not in primaries]
@@ -140,11 +150,11 @@ class Cluster(Generic[N]):
         return all(row[2][1] != node.port for row in slots) and await self._is_ok()
 
     async def _is_ok(self) -> bool:
-        states = [_state(await node.say("CLUSTER INFO")) for node in self._living()]
+        states = [await state(node) for node in self._living()]
         return all(state["cluster_state"] == "ok" for state in states)
 
     async def _all_know_all(self) -> bool:
-        states = [_state(await node.say("CLUSTER INFO")) for node in self.nodes]
+        states = [await state(node) for node in self.nodes]
         return {state["cluster_known_nodes"] for state in states} == {str(len(self.nodes))}
 
     async def _slots(self) -> list[Any]:
@@ -159,8 +169,12 @@ class Cluster(Generic[N]):
         return [node for node in self.nodes if node.alive]
 
 
-def _state(told: Any) -> dict[str, str]:
-    """Read what CLUSTER INFO tells."""
+async def state(node: Node) -> dict[str, str]:
+    """Return what a node knows of its Cluster.
+
+    :raises ServerError: if it does not answer
+    """
+    told = await node.say("CLUSTER INFO")
     if isinstance(told, dict):
         return {name: str(value) for name, value in told.items()}
     return dict(line.split(":", 1) for line in str(told).splitlines() if ":" in line)

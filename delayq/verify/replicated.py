@@ -9,6 +9,8 @@ from delayq.errors import ServerError, ServerUnreachable
 
 QUICK = ("--repl-diskless-sync-delay", "0")
 """Options of a primary that does not wait for more replicas."""
+DEAD_AFTER_MS = 2_000
+"""After how long without an answer another one takes its place: a slow machine must not be dead."""
 AGREE_S = 30.0
 """How long servers may take to agree."""
 _LOOK_S = 0.02

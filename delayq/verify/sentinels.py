@@ -5,23 +5,24 @@ from pathlib import Path
 from typing import Any, Generic
 
 from delayq.errors import ServerError, ServerUnreachable
-from delayq.verify.replicated import N, Node, follows, until
+from delayq.verify.replicated import DEAD_AFTER_MS, N, Node, follows, until
 
 SERVICE = "main"
 WATCHERS = 3
 QUORUM = 2
 
 
-def configuration(socket: Path, port: int, primary: int) -> str:
-    """Return the configuration of a Sentinel: who does not answer it for a second is down.
+def configuration(socket: Path, port: int, primary: int, dead_after_ms: int = DEAD_AFTER_MS) -> str:
+    """Return the configuration of a Sentinel.
 
     :param primary: its port
+    :param dead_after_ms: after how long without an answer it is down
     """
     lines = [
         *(f"port {port}", "bind 127.0.0.1", f"unixsocket {socket}"),
         *(f"dir {socket.parent}", f"logfile {socket.parent / 'server.log'}"),
         f"sentinel monitor {SERVICE} 127.0.0.1 {primary} {QUORUM}",
-        f"sentinel down-after-milliseconds {SERVICE} 1000",
+        f"sentinel down-after-milliseconds {SERVICE} {dead_after_ms}",
         f"sentinel failover-timeout {SERVICE} 2000",
     ]
     return "\n".join(lines)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from delayq import scripts
 from delayq.connection import Server
 from delayq.embedded import SOCKET, embedded, find_program, guarded
-from delayq.verify.cluster import NODE_OPTIONS, PRIMARIES, Cluster
+from delayq.verify.cluster import PRIMARIES, Cluster, node_options
 from delayq.verify.replicated import QUICK, Node
 from delayq.verify.sentinels import WATCHERS, Sentinels, configuration
 
@@ -111,7 +111,7 @@ class OwnWatcher(OwnNode):
 
 def own_cluster(folder: Path, options: Sequence[str], program: Path | None) -> Cluster[OwnNode]:
     """Make a Cluster that is not started yet."""
-    every = (*NODE_OPTIONS, *options)
+    every = (*node_options(), *options)
     return Cluster([OwnNode(folder / f"n{at}", every, program) for at in range(2 * PRIMARIES)])
 
 
