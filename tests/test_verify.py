@@ -77,7 +77,7 @@ def test_what_was_confirmed_to_be_replicated_survives_its_primary(topology: str)
 def test_a_lane_whose_slot_moves_loses_nothing() -> None:
     words = ("--topology", "cluster", "--lanes", "2", "--seed", "2", "--ordering", "strict")
     found = passes(*words, "--faults", "slot,kill", *OWN)
-    assert found["faults_by_kind"]["move a slot"] >= 2
+    assert found["faults_by_kind"]["move a slot"] >= 1
     assert found["counts"]["lost_with_server"] == 0
 
 
