@@ -203,7 +203,7 @@ class Run:
     @property
     def _durable(self) -> bool:
         own = self.stage.own
-        return own is None or (isinstance(own, OwnServer) and self.settings.fsync == "always")
+        return own is None or (isinstance(own, OwnServer) and self.settings.flushes == "always")
 
     def _terms(self) -> Terms:
         queue = self.stage.queue

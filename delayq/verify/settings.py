@@ -11,6 +11,7 @@ from delayq.keys import MAX_LANES
 from delayq.queue import Ordering
 from delayq.settings import Settings, checked, checked_url
 from delayq.verify.faults import FAMILIES
+from delayq.verify.server import Fsync
 
 Topology = Literal["server", "cluster", "sentinel"]
 
@@ -48,8 +49,10 @@ class VerifySettings(Settings):
     )
     fault_ms: int = Field(1_000, ge=100, le=60_000, description="Time between faults, mean, ms")
     lease_ttl_ms: int = Field(1_000, ge=300, le=60_000, description="Life of a lease, ms")
-    fsync: Literal["always", "everysec", "none"] = Field(
-        "always", description="When its own server flushes to disk; none: it keeps nothing on disk"
+    fsync: Fsync | None = Field(
+        None,
+        description="When its own servers flush to disk; none: they keep nothing on disk. "
+        "Unset: always, if it is one, else none",
     )
     durability: Durability = Field("memory", description="What a publish waits for")
     program: Path | None = Field(
@@ -85,6 +88,11 @@ class VerifySettings(Settings):
         if value is not None and value.exists() and not value.is_dir():
             raise ValueError("a folder is needed")
         return value
+
+    @property
+    def flushes(self) -> Fsync:
+        """When its own servers flush to disk: by default, where their death is to undo nothing."""
+        return self.fsync or ("always" if self.topology == "server" else "none")
 
     @property
     def families(self) -> list[str]:

@@ -49,7 +49,7 @@ def chosen(settings: VerifySettings) -> dict[str, Breaking]:
     replicated = settings.redis_url is not None or settings.topology != "server"
     if settings.durability == "replicated" and not replicated:
         raise UsageError("--durability: a replica is needed: give --topology cluster, or sentinel")
-    if settings.durability == "fsynced" and settings.fsync == "none":
+    if settings.durability == "fsynced" and settings.flushes == "none":
         raise UsageError("--durability: a file is needed: give --fsync always, or everysec")
     needs = _met(settings)
     for family in settings.families:
@@ -115,7 +115,7 @@ async def _serving(
     if settings.redis_url is not None:
         return None
     own: OwnServer | Replicated[OwnNode]
-    given = home, flushing(settings.fsync), settings.program
+    given = home, flushing(settings.flushes), settings.program
     match settings.topology:
         case "server":
             own = OwnServer(*given)
