@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 import hiredis
-from redis.exceptions import ResponseError
+from redis import exceptions as redis_errors
 
 
 @cache
@@ -35,7 +35,12 @@ def quick(kind: type[Any]) -> type[Any]:
                 command = b""
                 if not writer.transport.get_write_buffer_size():
                     return
-            await super().send_packed_command(command, *args, **options)
+            try:
+                await super().send_packed_command(command, *args, **options)
+            except AttributeError as error:  # redis-py takes the writer away as it closes
+                if self._writer is None:
+                    raise redis_errors.ConnectionError("closed while it was written to") from error
+                raise
 
     return Quick
 
@@ -46,7 +51,7 @@ def introduced_as(name: str) -> Callable[[Any], Awaitable[None]]:
     async def connect(connection: Any) -> None:
         await connection.on_connect()
         await connection.send_command("CLIENT", "SETNAME", name)
-        with suppress(ResponseError):
+        with suppress(redis_errors.ResponseError):
             await connection.read_response()
 
     return connect

@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.abc
 import pytest
+from redis import exceptions as redis_errors
 
 from delayq import (
     Consumer,
@@ -195,3 +197,22 @@ def _runs(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+async def test_a_connection_that_is_closed_while_it_is_written_to_says_so(server: Server) -> None:
+    async with server.client(one_connection=True) as client:
+        await client.ping()
+        connection: Any = client.connection
+        said: list[str] = []
+
+        async def send() -> None:
+            try:
+                await connection.send_packed_command([b"x" * 50_000_000])
+            except redis_errors.ConnectionError as error:
+                said.append(str(error))
+
+        async with anyio.create_task_group() as sending:
+            sending.start_soon(send)
+            await anyio.lowlevel.checkpoint()
+            await connection.disconnect(nowait=True)
+        assert said == ["closed while it was written to"]
