@@ -228,8 +228,8 @@ class Declared:
     """Whether due messages are corrected first: then a publish may go past them."""
     max_deliveries: int | None = None
     in_flight: int = 1
-    """Messages of a lane that one consumer may hold handled or in hand and not acknowledged: its
-    batch."""
+    """Messages of a lane that one consumer may have handled and not acknowledged: a batch whose
+    acknowledgement is under way to a server that does not answer, and one in hand."""
     lanes: int = 1
 
 

@@ -212,7 +212,7 @@ class Run:
             queue.ordering,
             queue.on_failure,
             max_deliveries=MAX_DELIVERIES,
-            in_flight=max(BATCHES),
+            in_flight=2 * max(BATCHES),
             lanes=queue.lanes,
         )
         # Where another server takes the place of one that died, its file is of no use.
