@@ -188,6 +188,9 @@ class Anchor:
             self._lookout.mistrust()
             self._doubtful = self._unanswered = True
             raise
+        except anyio.get_cancelled_exc_class():
+            self._doubtful = True  # redis-py closes the connection of a call that is cut short
+            raise
         finally:
             self._under_way -= 1
         if self._unanswered:

@@ -235,3 +235,20 @@ async def test_a_connection_cut_under_another_call_is_not_what_a_lease_names(
         named = await client.hget(KEY, "connection")
         assert named in {c["id"] for c in await client.client_list()}
     assert cut
+
+
+async def test_a_call_cut_short_closes_the_connection_and_the_lease_names_the_next(
+    server: Server, client: Client
+) -> None:
+    async with server.link("c1") as link:
+        store = LeaseStore(link.anchor, KEYS, "c1", 10)
+        lease = await store.acquire(KEY)
+        assert isinstance(lease, Lease)
+        async with anyio.create_task_group() as leaving:
+            leaving.start_soon(store.leave)
+            await anyio.wait_all_tasks_blocked()
+            leaving.cancel_scope.cancel()
+        await store.holder(KEY)  # as another lane's call, which connects anew
+        await store.renew(lease)
+        named = await client.hget(KEY, "connection")
+        assert named in {c["id"] for c in await client.client_list()}
