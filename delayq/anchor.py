@@ -107,6 +107,8 @@ class Anchor:
         self._identity = UNKNOWN
         self._doubtful = True
         """Whether the connection may be another one than that."""
+        self.doubted: set[Callable[[], None]] = set()
+        """Called when it may be: who holds a lease is to name the new one, before others look."""
         self._one = anyio.Lock()
         self._under_way = 0
         self._lookout = Lookout(self._listed)
@@ -179,6 +181,12 @@ class Anchor:
         except RedisError:
             return True
 
+    def _doubt(self) -> None:
+        if not self._doubtful:
+            self._doubtful = True
+            for tell in list(self.doubted):
+                tell()
+
     @contextmanager
     def _calling(self) -> Iterator[None]:
         self._under_way += 1
@@ -186,10 +194,11 @@ class Anchor:
             yield
         except ServerUnreachable:
             self._lookout.mistrust()
-            self._doubtful = self._unanswered = True
+            self._unanswered = True
+            self._doubt()
             raise
         except anyio.get_cancelled_exc_class():
-            self._doubtful = True  # redis-py closes the connection of a call that is cut short
+            self._doubt()  # redis-py closes the connection of a call that is cut short
             raise
         finally:
             self._under_way -= 1

@@ -22,7 +22,8 @@ Source of the fencing token: Martin Kleppmann, "How to do distributed locking", 
 """
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -205,6 +206,15 @@ class LeaseStore:
         """
         before, self.connection = self.connection, await self._anchor.identity()
         return before != self.connection
+
+    @contextmanager
+    def heeded(self, look: Callable[[], None]) -> Iterator[None]:
+        """Have `look` called when our connection may be another one: then ask `moved` at once."""
+        self._anchor.doubted.add(look)
+        try:
+            yield
+        finally:
+            self._anchor.doubted.discard(look)
 
     async def gone(self, connections: Collection[str]) -> set[str]:
         """Tell which of the connections are proved to be closed.

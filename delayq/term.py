@@ -72,7 +72,7 @@ class Term:
         """
         refused = False
         try:
-            with self._scope:
+            with self._scope, self._store.heeded(self._look_soon):
                 async with anyio.create_task_group() as keeping:
                     keeping.start_soon(self._keep)
                     keeping.start_soon(self._distrust)
@@ -189,8 +189,11 @@ class Term:
             self._called.set()
             self._called = anyio.Event()
 
+    def _look_soon(self) -> None:
+        self._renew_now.set()
+
     def _seen(self, event: Event) -> None:
         # After an outage the connection is a new one: name it before a standby looks.
         if isinstance(event, Recovered):
-            self._renew_now.set()
+            self._look_soon()
         self._observe(event)

@@ -1,5 +1,6 @@
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -15,6 +16,7 @@ from delayq.scripts import command
 from delayq.share import Share
 from delayq.standby import Standby
 from delayq.tape import Tape
+from delayq.term import Term
 from tests.conftest import KEYS, Client
 
 KEY = KEYS.lease()
@@ -252,3 +254,27 @@ async def test_a_call_cut_short_closes_the_connection_and_the_lease_names_the_ne
         await store.renew(lease)
         named = await client.hget(KEY, "connection")
         assert named in {c["id"] for c in await client.client_list()}
+
+
+async def test_all_leases_of_a_process_name_its_new_connection_at_once(
+    server: Server, client: Client
+) -> None:
+    async with server.link("c1") as link, anyio.create_task_group() as serving:
+        for lane in range(3):
+            store = LeaseStore(link.anchor, replace(KEYS, lane=lane), "c1", 10)
+            lease = await store.acquire(f"lease{lane}")
+            assert isinstance(lease, Lease)
+            bell = link.bells.bell(f"calls{lane}")
+            term = Term(store, lease, "c1", Tape(), calls=bell)
+            serving.start_soon(term.run, anyio.sleep_forever)
+        await anyio.wait_all_tasks_blocked()
+        async with anyio.create_task_group() as leaving:
+            leaving.start_soon(store.leave)
+            await anyio.wait_all_tasks_blocked()
+            leaving.cancel_scope.cancel()
+        with anyio.fail_after(0.5):  # whoever stands by looks each 0.2 s; a term by itself each 1 s
+            while True:
+                named = {await client.hget(f"lease{lane}", "connection") for lane in range(3)}
+                if named <= {c["id"] for c in await client.client_list()}:
+                    break
+        serving.cancel_scope.cancel()
