@@ -85,6 +85,8 @@ class Proxy:
         await self._open[way].wait()
         size = self.piece_bytes or len(piece)
         for at in range(0, len(piece), size):
+            if to.is_closing():  # uvloop raises another error than that
+                raise ConnectionResetError("the other end is closed")
             to.write(piece[at : at + size])
             await to.drain()
 
