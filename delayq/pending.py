@@ -4,15 +4,16 @@ Every call that changes something is one script. It takes the consumer's lease, 
 that is lost, and is safe to repeat after a lost reply.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from delayq import scripts
 from delayq.anchor import UNKNOWN
+from delayq.connection import outlast
 from delayq.delivered import Delivered, Elsewhere, delivered_as
-from delayq.errors import GroupMissing
-from delayq.groups import ensure
+from delayq.errors import GroupMissing, ServerOutOfMemory
+from delayq.groups import Start, ensure
 from delayq.lease import Lease
 from delayq.message import Delivery, new_id
 from delayq.queue import Queue
@@ -66,14 +67,19 @@ class Pending:
 
         :raises ServerError: if the server did not answer, or refused
         """
-        await ensure(self._queue.client, self._queue.keys, self._queue.starts)
+        await self._ensure(self._queue.starts)
 
     async def make_group_anew(self) -> None:
         """Create the consumer group that foreign hands took away: it begins with what is kept.
 
         :raises ServerError: if the server did not answer, or refused
         """
-        await ensure(self._queue.client, self._queue.keys, {self._group: "beginning"})
+        await self._ensure({self._group: "beginning"})
+
+    async def _ensure(self, starts: Mapping[str, Start]) -> None:
+        # Only what is there can be handled at maxmemory: a group that is not has to wait.
+        client, keys = self._queue.client, self._queue.keys
+        await outlast(lambda: ensure(client, keys, starts), errors=(ServerOutOfMemory,))
 
     async def fetch(
         self,

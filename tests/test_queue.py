@@ -3,11 +3,12 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from delayq import InvalidMessage, Queue, Retry
+from delayq import InvalidMessage, Queue, Retry, Server
 from delayq import schedule as schedule_module
 from delayq.delivered import Malformed
 from delayq.keys import GROUP
@@ -529,3 +530,18 @@ async def test_destroy_leaves_no_key(client: Client, queue: Queue) -> None:
     await queue.publish(1, delay=5)
     await queue.destroy()
     assert await client.keys("*") == []
+
+
+async def test_a_group_that_is_not_there_waits_for_memory(
+    client: Client, queue: Queue, server: Server
+) -> None:
+    await client.config_resetstat()
+    await client.config_set("maxmemory", "1")
+    async with server.client() as other, anyio.create_task_group() as making:
+        making.start_soon(Pending(queue).ensure_group)
+        refused = "errorstat_OOM"
+        while refused not in await other.info("errorstats"):
+            await anyio.lowlevel.checkpoint()
+        assert not await client.exists(KEYS.stream)
+        await client.config_set("maxmemory", "0")
+    assert [group["name"] for group in await client.xinfo_groups(KEYS.stream)] == [GROUP]
