@@ -232,6 +232,23 @@ def test_what_is_in_hand_when_a_group_is_destroyed_is_delivered_again(ordering: 
     assert verdict.counts["extra"] == verdict.counts["foreign"] == verdict.counts["lost"] == 0
 
 
+@pytest.mark.parametrize(("destroyed", "found"), [(True, set()), (False, {"I3"})])
+def test_what_is_in_hand_when_a_group_is_destroyed_may_be_handled_beside(
+    found: set[str], *, destroyed: bool
+) -> None:
+    s = story("a")
+    s.fetch("a")
+    s.begins("c1", "a")
+    if destroyed:
+        s.call(FOREIGN, ("XGROUP DESTROY :stream delayq", "1"))
+    first, s.epoch = s.epoch, s.epoch + 1
+    s.deliveries["a"] = 0
+    s.begins("c2", "a", deliveries=1)
+    s.epoch = first
+    said = {v.sentence for v in s.judged("none", drained=False).violations}
+    assert {"I3" for each in said if "beside" in each} == found
+
+
 def test_what_is_not_in_hand_when_a_group_is_destroyed_is_judged_as_ever() -> None:
     s = a_destroyed_group()
     s.call("fetch", (f"XDEL :stream {s.entries['c']}", "1"), fenced=True)

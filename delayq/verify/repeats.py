@@ -161,9 +161,19 @@ class Repeats:
         faults = self._faults.get("", ())
         return any(f.kind == "server kill" and since_ns <= f.at_ns <= event.at_ns for f in faults)
 
+    def _delivered_anew(self, one: Handling, other: Recorded) -> bool:
+        """Tell whether foreign hands destroyed the group, so that what was in hand came again."""
+        if not isinstance(other, Handling) or self._ordered(one.queue):
+            return False
+        fates = self._fates.get(one.where)
+        fate = fates.by_id.get(one.id) if fates else None
+        return fate is not None and fate.restarted
+
     def _overlaps(self) -> Iterator[Finding]:
         for newer, older in self._beside:
             self.counts["overlaps"] += 1
+            if self._delivered_anew(newer, older):
+                continue
             if not self._faulty(older, newer if newer.at_ns > older.at_ns else older, self._stalls):
                 epoch = older.epoch if isinstance(older, Handling | Checked) else 0
                 did = "passed a check" if isinstance(older, Checked) else "handled a message"
