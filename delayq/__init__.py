@@ -13,6 +13,8 @@ The path of a message:
     failover: standby ─▶ acquire the lease (epoch grows) ─▶ reclaim the whole pending list in order
               ─▶ delete the old consumer ─▶ handle what was pending ─▶ go on with new entries
 
+    lanes: a key belongs to one of them; each has all of this to itself, and the processes share an
+           ordered queue's lanes by their leases
     groups: one stream and one copy of each entry, deleted when all are done with it; each group has
             its own lease, pending list, dead stream, and schedule of retries, which come back to
             the stream for it alone
@@ -35,6 +37,7 @@ from delayq.errors import (
     InvalidMessage,
     InvalidName,
     InvalidSettings,
+    LanesDiffer,
     LeaseLost,
     NotConfirmed,
     NotOpen,
@@ -71,6 +74,7 @@ __all__ = [
     "InvalidName",
     "InvalidSettings",
     "LaneKeys",
+    "LanesDiffer",
     "LeaseLost",
     "Message",
     "NotConfirmed",
