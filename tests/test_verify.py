@@ -19,7 +19,7 @@ from tests.conftest import Client
 from tests.processes import clean_environment, run, running, verdict
 from tests.servers import program
 
-QUICK = ("--seconds", "4", "--fault-ms", "400", "--per-second", "200", "--json")
+QUICK = ("--seconds", "5", "--fault-ms", "400", "--per-second", "200", "--json")
 OWN = ("--program", program())
 
 

@@ -56,6 +56,8 @@ class Processes:
         """For each lane and dedup id, the message that was accepted."""
         self._consumers: dict[tuple[Where, int], str] = {}
         self._handling: set[Where] = set()
+        self._phantoms: list[Finding] = []
+        """What the audit does not have; a server that died may have forgotten it with its audit."""
         """Lanes that somebody handled messages of."""
 
     def take(self, event: Recorded) -> Iterator[Finding]:
@@ -78,6 +80,9 @@ class Processes:
     def judge(self) -> Iterator[Finding]:
         """Judge what can be judged only at the end."""
         yield from self._refused_and_there()
+        if not self._forgotten:
+            self.counts["phantom"] = len(self._phantoms)
+            yield from self._phantoms
         for (where, message_id), receipt in self._published.items():
             fate = self._fate(where, message_id)
             if fate is None or fate.end == "lost":
@@ -162,22 +167,22 @@ class Processes:
     def _begins(self, event: Handling) -> Iterator[Finding]:
         self.counts["handled"] += 1
         self._handling.add(event.where)
-        fates, shows = self._fates.get(event.where), ((event.id,), (told(event),))
         known = self._consumers.setdefault((event.where, event.epoch), event.consumer)
         if known != event.consumer:
             said = f"epoch {event.epoch} is of two consumers, {known} and {event.consumer}"
-            yield Finding("I5", said, *shows)
-        if self._forgotten:
-            return
+            yield Finding("I5", said, (event.id,), (told(event),))
+        if said := self._unaccounted(event):
+            self._phantoms.append(Finding("I1", said, (event.id,), (told(event),)))
+
+    def _unaccounted(self, event: Handling) -> str:
+        """Say what the audit does not have of a handling; '' if it has all."""
+        fates = self._fates.get(event.where)
         if fates is None or event.id not in fates.by_id:
-            self.counts["phantom"] += 1
-            yield Finding("I1", f"{event.id} was handled, and never published", *shows)
-        elif (event.entry, event.epoch, event.deliveries) not in fates.delivered:
-            self.counts["phantom"] += 1
-            said = (
-                f"{event.id} was handled as delivery {event.deliveries} under epoch {event.epoch}"
-            )
-            yield Finding("I1", f"{said}, and was not delivered so", *shows)
+            return f"{event.id} was handled, and never published"
+        if (event.entry, event.epoch, event.deliveries) in fates.delivered:
+            return ""
+        said = f"{event.id} was handled as delivery {event.deliveries} under epoch {event.epoch}"
+        return f"{said}, and was not delivered so"
 
     def _ends(self, event: Handled) -> None:
         if fate := self._fate(event.where, event.id):

@@ -32,6 +32,8 @@ from delayq.verify.stage import Nobody, Stage, translated
 from delayq.verify.staging import Patch, chosen, staged
 
 SHOW_S = 2.0
+START_S = 20.0
+"""How long the processes may take to start, at most, before things are broken all the same."""
 READ_S = 0.2
 BORN_AGAIN_S = 0.05
 
@@ -61,10 +63,12 @@ class Run:
                 beside.start_soon(self._keep, player)
             beside.start_soon(self._resume)
             beside.start_soon(self._show)
-            with anyio.move_on_after(self.settings.seconds) as playing:
+            with anyio.CancelScope() as playing:
                 if self._durable:
                     beside.start_soon(self._read_on, playing)
                 beside.start_soon(self._obey_signals, playing, beside.cancel_scope)
+                await self._under_way()
+                playing.deadline = anyio.current_time() + self.settings.seconds
                 await self._break(breakings)
                 await anyio.sleep_forever()
             await self._drain()
@@ -101,6 +105,13 @@ class Run:
             interrupted=self.interrupted,
             left=self.left,
         )
+
+    async def _under_way(self) -> None:
+        """Wait until something is handled: only what works can be broken."""
+        with anyio.move_on_after(START_S):
+            while not self.stage.count("handled"):  # noqa: ASYNC110 - processes write it to logs
+                await anyio.sleep(READ_S)
+        self._began_s = mono_s()
 
     async def _break(self, breakings: dict[str, Breaking]) -> None:
         every_s = self.settings.fault_ms / 1000
