@@ -23,7 +23,7 @@ RENEWALS = 30
 @pytest.fixture
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     folder = tmp_path_factory.mktemp("z")
-    told = {"lease_ttl_ms": 1_000, "consumers": 2, "ordering": "strict", "program": program()}
+    told = {"lease_ttl_ms": 1_500, "consumers": 2, "ordering": "strict", "program": program()}
     settings = load(VerifySettings, **told)
     async with staged(settings, 2, folder, None) as stage, anyio.create_task_group() as lives:
         for player in stage.players[:2]:
