@@ -183,9 +183,8 @@ class App:
             raise NotOpen("start: call it inside `async with app`")
         for warning in await check(self.server):
             warn(warning)
-        for queue in self.queues.values():
-            if queue.handled:
-                await queue.register()
+        for queue in {each.name: each for each in self.served}.values():
+            await queue.register()
         for name, make in self.roles(self.name, Lent(self.server.url, self._link)).items():
             self._supervisor.spawn(name, make)
 
@@ -226,6 +225,12 @@ class App:
             raise NotOpen("the app is not open: use `async with app`")
         return self._supervisor
 
+    @property
+    def served(self) -> list[AppQueue]:
+        """The queues that have a handler, each as every group that has one sees it."""
+        every = [group for queue in self.queues.values() for group in queue.every_group]
+        return [queue for queue in every if queue.handled]
+
     def roles(self, name: str, server: Server | None = None) -> dict[str, Callable[[], Role]]:
         """Return how to make what handles the queues that have a handler.
 
@@ -233,7 +238,7 @@ class App:
         :param server: what they link to; None is the app's, with a link for each
         """
         made: dict[str, Callable[[], Role]] = {}
-        for queue in [each for declared in self.queues.values() for each in declared.every_group]:
+        for queue in self.served:
             for handled in queue.handled:
                 consumer, poller = f"{queue.full_name}.{name}", f"{queue.full_name}:poller.{name}"
                 made[consumer] = self._consumer(server, queue, handled, consumer)

@@ -8,7 +8,7 @@ from datetime import timedelta
 import anyio
 import pytest
 
-from delayq import App, Context, Queue, Retry, RetryLater, Server, testing
+from delayq import App, Context, LanesDiffer, Queue, Retry, RetryLater, Server, testing
 from delayq.events import Acked, DeadLettered, Ended, TookOver
 from delayq.keys import GROUP
 from delayq.pending import Pending
@@ -328,3 +328,19 @@ async def test_a_test_of_yours_is_told_which_group_does_not_end() -> None:
             await stage.settle()
         let_go.set()
         await stage.settle()
+
+
+async def test_an_app_of_groups_alone_is_refused_before_it_starts_if_its_lanes_differ(
+    server: Server,
+) -> None:
+    async with App(redis_url=server.url, namespace="test") as other:
+        await other.queue("orders", lanes=2).publish(1)
+    app = App(redis_url=server.url, namespace="test")
+
+    @app.queue("orders").group("billing").handler()
+    async def charge(body: object, context: Context) -> None:
+        pass
+
+    async with app:
+        with pytest.raises(LanesDiffer, match="orders: it has 2 lanes, and 1 are declared here"):
+            await app.start()

@@ -142,8 +142,7 @@ class Quiet:
     @property
     def _served(self) -> list[Queue]:
         """Every lane of the queues that are served."""
-        every = [group for queue in self._app.queues.values() for group in queue.every_group]
-        served = [queue for queue in every if queue.handled and self._processes]
+        served = self._app.served if self._processes else []
         return [lane for queue in served for lane in queue.every_lane]
 
     def _seats(self, lane: Queue) -> list[Seat]:

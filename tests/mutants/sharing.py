@@ -123,6 +123,10 @@ SHARING = [
     mutant(
         "quiet looks at the queue's own group alone",
         "test_fanout.py::test_a_test_of_yours_is_told_which_group_does_not_end",
-        ("testing/quiet.py", "for group in queue.every_group]", "for group in (queue,)]"),
+        (
+            "testing/quiet.py",
+            "for lane in queue.every_lane]",
+            "if queue.above is None for lane in queue.every_lane]",
+        ),
     ),
 ]
