@@ -7,6 +7,7 @@ server closes it, and whoever stands by, asking for its `CLIENT ID`, learns that
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -25,6 +26,14 @@ LOOK_S = 0.1
 """For how long one look at the server's connections answers all who ask."""
 _FORGET_S = 2.0
 _CLIENT_ID = re.compile(r"[1-9][0-9]{0,17}")
+
+
+async def connected(command: Callable[..., Awaitable[Any]], ids: list[str]) -> set[str]:
+    """Return which of these client ids are connected.
+
+    :param command: runs one at the server that gave them
+    """
+    return {str(client["id"]) for client in await command("CLIENT LIST", "ID", *ids)}
 
 
 class Lookout:
@@ -111,7 +120,7 @@ class Anchor:
         """Called when it may be: who holds a lease is to name the new one, before others look."""
         self._one = anyio.Lock()
         self._under_way = 0
-        self._lookout = Lookout(self._listed)
+        self._lookout = Lookout(partial(connected, self.command))
 
     async def identity(self) -> str:
         """Tell by what a lease names this connection. It changes where the connection does.
@@ -165,10 +174,6 @@ class Anchor:
         """
         with self._calling():
             return await scripts.run(self._client, name, keys, args)
-
-    async def _listed(self, ids: list[str]) -> set[str]:
-        listed = await self.command("CLIENT LIST", "ID", *ids)
-        return {str(client["id"]) for client in listed}
 
     async def _cut(self) -> bool:
         """Tell whether the connection was closed, as far as this side has heard."""

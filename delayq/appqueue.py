@@ -8,8 +8,7 @@ from delayq.body import B
 from delayq.consumer import check_limits
 from delayq.groups import Start
 from delayq.handling import Context
-from delayq.queue import Ordering, Queue
-from delayq.retry import OnFailure, Retry
+from delayq.queue import Queue
 
 R = TypeVar("R", bound=Awaitable[None] | None)
 
@@ -35,27 +34,11 @@ class AppQueue(Queue[B]):
     above: "AppQueue[B] | None" = field(default=None, repr=False, compare=False)
     """The queue that this is another group of."""
 
-    def group(
-        self,
-        name: str,
-        *,
-        ordering: Ordering = "none",
-        retry: Retry | None = None,
-        on_failure: OnFailure = "block",
-        start: Start = "beginning",
-    ) -> Self:
-        """Declare another group of consumers, with a handler of its own. See `Queue.group`.
-
-        :raises InvalidName: if the name cannot stand in a key
-        :raises ValueError: if the name is taken, or an option is none that there is
-        """
-        queue = self.above or self
+    def _added(self, group: Self) -> Self:
+        queue, name = self.above or self, group.keys.group
         if name in {each.keys.group for each in queue.every_group}:
             raise ValueError(f"queue {self.name}: its group {name} is declared already")
-        declared = super().group(
-            name, ordering=ordering, retry=retry, on_failure=on_failure, start=start
-        )
-        declared = replace(declared, handled=[], above=queue)
+        declared = replace(group, handled=[], above=queue)
         self.beside.append(declared)
         return declared
 

@@ -3,7 +3,12 @@
 import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -104,7 +109,8 @@ async def _linked_to_cluster(
         return opened(node_of(address, host), name, one_connection=True)
 
     bells = Bells(tasks, client, lambda: nullcontext(client), shared=False)
-    async with RoamingAnchor(tasks, client, to_node, bells.begin_anew) as anchor:
+    async with AsyncExitStack() as asking:
+        anchor = RoamingAnchor(tasks, client, to_node, asking, bells.begin_anew)
         yield Link(client, anchor, bells)
 
 

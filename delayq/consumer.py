@@ -148,8 +148,7 @@ class Consumer:
 
     def _seat(self, lane: Queue, link: Link) -> Seat:
         handling = Handling(self._handler, self._concurrency, self._time_limit_s)
-        several = self._queue.lanes > 1
-        observe = in_lane(self._observe, lane.keys.lane) if several else self._observe
+        observe = in_lane(self._observe, lane.keys.lane, self._queue.lanes)
         return Seat(self._duty, lane, handling, link, share=self._share, observe=observe)
 
     def _stop_seats(self) -> None:

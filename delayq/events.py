@@ -26,9 +26,9 @@ def unobserved(_event: Event) -> None:
     """Observe nothing."""
 
 
-def in_lane(observe: Observer, lane: int) -> Observer:
-    """Return an observer that tells `observe` in which lane each event was."""
-    return lambda event: observe(replace(event, lane=lane))
+def in_lane(observe: Observer, lane: int, lanes: int) -> Observer:
+    """Return an observer that tells `observe` the lane of each event, if there are several."""
+    return (lambda event: observe(replace(event, lane=lane))) if lanes > 1 else observe
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ safety poll, which is the truth where a bell was lost. Any number may run side b
 
 import anyio
 
+from delayq.bells import Bells
 from delayq.connection import Server, outlast
 from delayq.events import Observer, in_lane
-from delayq.link import Link
 from delayq.logs import log_trouble
 from delayq.promoter import Promoter
 from delayq.queue import Queue
@@ -45,7 +45,7 @@ class Poller:
             with anyio.CancelScope() as self._waiting:
                 await outlast(queue.register, self.name, self._observe)
                 if not self._stopping:
-                    await self._promote(queue, link)
+                    await self._promote(link.bells)
 
     def stop(self) -> None:
         """Return from `run`: at once, as each move is one step at the server."""
@@ -66,22 +66,14 @@ class Poller:
         return min([await promoter.turn(now_ms) for promoter in self._promoters])
 
     def _made(self, queue: Queue) -> list[Promoter]:
-        several = queue.lanes > 1
+        """Make one for each lane; for another group's retries each once more."""
+        lanes = [lane for each in queue.schedules for lane in each.every_lane]
         return [
-            Promoter(
-                lane,
-                self.name,
-                in_lane(self._observe, lane.keys.lane) if several else self._observe,
-            )
-            for lane in _schedules(queue)
+            Promoter(lane, self.name, in_lane(self._observe, lane.keys.lane, queue.lanes))
+            for lane in lanes
         ]
 
-    async def _promote(self, queue: Queue, link: Link) -> None:
+    async def _promote(self, bells: Bells) -> None:
         async with anyio.create_task_group() as promoting:
-            for promoter, lane in zip(self._promoters, _schedules(queue), strict=True):
-                promoting.start_soon(promoter.run, link.bells.bell(lane.keys.bell))
-
-
-def _schedules(queue: Queue) -> list[Queue]:
-    """Return what has a schedule: each lane; for another group's retries each once more."""
-    return [lane for each in queue.schedules for lane in each.every_lane]
+            for promoter in self._promoters:
+                promoting.start_soon(promoter.run, bells)

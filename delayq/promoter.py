@@ -4,7 +4,7 @@ import math
 
 import anyio
 
-from delayq.bell import Bell
+from delayq.bells import Bells
 from delayq.connection import outlast
 from delayq.events import Corrected, CorrectionFailed, Observer, Promoted
 from delayq.queue import OnDue, Queue
@@ -26,12 +26,13 @@ class Promoter:
         self._queue = queue
         self._observe = observe
 
-    async def run(self, bell: Bell) -> None:
+    async def run(self, bells: Bells) -> None:
         """Promote for ever.
 
-        :param bell: rung when a new earliest due time appears
+        :param bells: give the one that is rung when a new earliest due time appears
         :raises ServerError: if the server refuses; while it is merely away, this waits for it
         """
+        bell = bells.bell(self._queue.keys.bell)
         while True:
             wait_s = await outlast(self.turn, self.name, self._observe)
             if wait_s > 0:

@@ -138,11 +138,21 @@ class Queue(Lanes, Generic[B]):
             comes next
         :return: the queue, as the group sees it; to publish to it is to publish to all groups
         :raises InvalidName: if the name cannot stand in a key
-        :raises ValueError: if an option is none that there is
+        :raises ValueError: if an option is none that there is, or an app has a group of that name
         """
-        keys, retry = replace(self.keys, group=name), retry or Retry()
-        declared = replace(self, keys=keys, ordering=ordering, retry=retry, start=start)
-        return replace(declared, on_failure=on_failure)
+        declared = replace(
+            self,
+            keys=replace(self.keys, group=name),
+            ordering=ordering,
+            retry=retry or Retry(),
+            on_failure=on_failure,
+            start=start,
+        )
+        return self._added(declared)
+
+    def _added(self, group: Self) -> Self:
+        """Take note of a group that was declared: an app knows of all."""
+        return group
 
     @property
     def starts(self) -> Mapping[str, Start]:

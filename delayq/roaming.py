@@ -5,15 +5,14 @@ from collections import defaultdict
 from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from functools import partial
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
 from redis.asyncio import Redis
 
 from delayq.address import Host
-from delayq.anchor import UNKNOWN, Anchor, Lookout
+from delayq.anchor import UNKNOWN, Anchor, Lookout, connected
 from delayq.cluster import primaries
 from delayq.errors import ServerError
 from delayq.scripts import command
@@ -38,10 +37,16 @@ class RoamingAnchor(Anchor):
     :param tasks: where it looks after its connection
     :param cluster: the client of the Cluster
     :param opened: opens a client of one connection to a node
+    :param asking: where those stay open by which others' nodes are asked
     """
 
     def __init__(
-        self, tasks: TaskGroup, cluster: Any, opened: Opened, recovered: Callable[[], None]
+        self,
+        tasks: TaskGroup,
+        cluster: Any,
+        opened: Opened,
+        asking: AsyncExitStack,
+        recovered: Callable[[], None],
     ) -> None:
         super().__init__(cluster, recovered=recovered)
         self._tasks = tasks
@@ -49,19 +54,8 @@ class RoamingAnchor(Anchor):
         self._opened = opened
         self._begun = False
         self._named = anyio.Event()
-        self._asking = AsyncExitStack()
+        self._asking = asking
         self._lookouts: dict[str, Lookout] = {}
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._asking.aclose()
 
     async def identity(self) -> str:
         """Tell by what a lease names this connection; no call is made."""
@@ -90,7 +84,7 @@ class RoamingAnchor(Anchor):
             return set()
         if node not in self._lookouts:
             client = await self._asking.enter_async_context(self._opened((known.host, known.port)))
-            self._lookouts[node] = Lookout(partial(_listed, client))
+            self._lookouts[node] = Lookout(partial(connected, partial(command, client)))
         lookout = self._lookouts[node]
         if lookout.mistrusted:
             return set()
@@ -120,8 +114,3 @@ class RoamingAnchor(Anchor):
                 self._identity = UNKNOWN if client_id == UNKNOWN else f"{name}/{client_id}"
                 self._named.set()
                 await anyio.sleep(CHECK_S)
-
-
-async def _listed(client: Redis, ids: list[str]) -> set[str]:
-    listed = await command(client, "CLIENT LIST", "ID", *ids)
-    return {str(each["id"]) for each in listed}

@@ -5,7 +5,7 @@ from typing import Any
 from delayq import Server
 from delayq.scripts import command
 from delayq.verify.cluster import PRIMARIES, Cluster, node_options
-from delayq.verify.replicated import QUICK, until
+from delayq.verify.replicated import QUICK, Replicated, until
 from delayq.verify.sentinels import SERVICE, WATCHERS, Sentinels, configuration
 from delayq.verify.server import free_port
 from tests.servers import RealServer, program
@@ -29,7 +29,25 @@ class Node(RealServer):
             return await command(client, *words)
 
 
-class RealCluster(Cluster[Node]):
+class Breakable:
+    """What a test does to `Replicated` servers."""
+
+    async def kill_holder(self: Replicated[Node], key: str) -> Node:
+        """SIGKILL the primary that holds `key`: its replica takes its place before long."""
+        node = await self.holder(key)
+        node.kill()
+        return node
+
+    async def silence(self: Replicated[Node], key: str) -> None:
+        """SIGSTOP the primary that holds `key`."""
+        (await self.holder(key)).freeze()
+
+    def close(self: Replicated[Node]) -> None:
+        for server in self.every:
+            server.close()
+
+
+class RealCluster(Cluster[Node], Breakable):
     """Three primaries, each with a replica.
 
     :param dead_after_ms: without an answer
@@ -43,20 +61,6 @@ class RealCluster(Cluster[Node]):
         """Return one of the first primaries, and its first replica."""
         at = self.nodes.index(primary) % PRIMARIES
         return [self.nodes[at], self.nodes[at + PRIMARIES]]
-
-    async def kill_holder(self, key: str) -> Node:
-        """SIGKILL the primary that holds `key`: its replica is elected before long."""
-        node = await self.holder(key)
-        node.kill()
-        return node
-
-    async def silence(self, key: str) -> None:
-        """SIGSTOP the primary that holds `key`."""
-        (await self.holder(key)).freeze()
-
-    def close(self) -> None:
-        for node in self.nodes:
-            node.close()
 
 
 class Watcher(Node):
@@ -73,7 +77,7 @@ class Watcher(Node):
         return [program(), str(conf), "--sentinel"]
 
 
-class RealSentinels(Sentinels[Node]):
+class RealSentinels(Sentinels[Node], Breakable):
     """A primary and a replica, and three Sentinels that watch them.
 
     :param dead_after_ms: without an answer
@@ -83,20 +87,6 @@ class RealSentinels(Sentinels[Node]):
         nodes = [Node(*QUICK, "--appendonly", "no") for _ in range(2)]
         super().__init__(nodes, [Watcher(nodes[0].port, dead_after_ms) for _ in range(WATCHERS)])
 
-    async def kill_holder(self, key: str) -> Node:
-        """SIGKILL the primary: the replica takes its place before long."""
-        node = await self.holder(key)
-        node.kill()
-        return node
-
-    async def silence(self, key: str) -> None:
-        """SIGSTOP the primary."""
-        (await self.holder(key)).freeze()
-
     async def follow_another_than(self, node: Node) -> bool:
         """Whether a Sentinel knows of another primary."""
         return await self.holder() is not node
-
-    def close(self) -> None:
-        for server in self.every:
-            server.close()

@@ -1,4 +1,5 @@
 import os
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from delayq.lease import Lease, LeaseStore
 from delayq.pending import Pending
 from delayq.queue import OnDue, Ordering
 from delayq.schedule import Schedule
-from tests.processes import Running
+from tests.processes import Running, run
 from tests.sample import ledger
 from tests.servers import RealServer
 from tests.shops import SHOP, Start
+from tests.sides import Side, side
 
 for name in [name for name in os.environ if name.startswith("DELAYQ_")]:
     del os.environ[name]
@@ -27,6 +29,8 @@ KEYS = LaneKeys("test", "orders")
 MakeQueue = Callable[..., Queue]
 Client = Any
 """A client of redis-py, whose types know of answers that RESP 2 never gives."""
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+"""Runs a command, on the server of a test."""
 
 
 @pytest.fixture(scope="session")
@@ -125,3 +129,24 @@ def start(server: Server, book: Path) -> Iterator[Start]:
     yield start
     for running in started:
         running.close()
+
+
+@pytest.fixture
+def operate(server: Server) -> Run:
+    def operate(*words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        at = {"DELAYQ_REDIS_URL": server.url, "DELAYQ_NAMESPACE": "test"}
+        said = run(*words, **(at | variables))
+        assert "Traceback" not in said.stderr
+        return said
+
+    return operate
+
+
+@pytest.fixture
+async def ours(client: Client, queue: Queue) -> Side:
+    return await side(client, queue)
+
+
+@pytest.fixture
+async def theirs(client: Client, queue: Queue) -> Side:
+    return await side(client, queue.group("billing", ordering="strict"))

@@ -4,29 +4,15 @@ import json
 import os
 import pty
 import subprocess
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from delayq import LaneKeys, Queue, Server
 from delayq.commands.table import cell, moment, span, table
-from tests.conftest import KEYS, Client
+from tests.conftest import KEYS, Client, Run
 from tests.processes import BASE, clean_environment, run
 from tests.state import dump, messages
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def operate(server: Server) -> Run:
-    def operate(*words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-        at = {"DELAYQ_REDIS_URL": server.url, "DELAYQ_NAMESPACE": "test"}
-        said = run(*words, **(at | variables))
-        assert "Traceback" not in said.stderr
-        return said
-
-    return operate
 
 
 def answer(said: "subprocess.CompletedProcess[str]") -> Any:

@@ -1,38 +1,9 @@
 """Groups, as an operator looks at them and drops them."""
 
-import subprocess
-from collections.abc import Callable
-
-import pytest
-
-from delayq import Queue, Server
 from delayq.doctor import LATE_MS
-from tests.conftest import KEYS, Client
-from tests.processes import run
+from tests.conftest import KEYS, Client, Run
+from tests.sides import Side
 from tests.test_commands import answer
-from tests.test_groups import Side, side
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def operate(server: Server) -> Run:
-    def operate(*words: str) -> "subprocess.CompletedProcess[str]":
-        said = run(*words, DELAYQ_REDIS_URL=server.url, DELAYQ_NAMESPACE="test")
-        assert "Traceback" not in said.stderr
-        return said
-
-    return operate
-
-
-@pytest.fixture
-async def ours(client: Client, queue: Queue) -> Side:
-    return await side(client, queue)
-
-
-@pytest.fixture
-async def theirs(client: Client, queue: Queue) -> Side:
-    return await side(client, queue.group("billing", ordering="strict"))
 
 
 async def test_stats_show_each_group_and_the_slowest(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
@@ -17,50 +17,8 @@ from delayq.message import Delivery
 from delayq.pending import Pending
 from delayq.publishing import PROMOTE_LIMIT
 from delayq.resize import resize
-from delayq.schedule import Schedule
 from tests.conftest import KEYS, Client, MakeQueue
-
-
-@dataclass
-class Side:
-    """A group, and the lease of a consumer of it."""
-
-    queue: Queue
-    pending: Pending
-    lease: Lease
-    store: LeaseStore
-
-    async def fetch(self, *acks: str, count: int = 10) -> list[object]:
-        return list((await self.pending.fetch(self.lease, "(0", count, acks)).deliveries)
-
-    async def one(self) -> Delivery:
-        [delivery] = await self.fetch()
-        assert isinstance(delivery, Delivery)
-        return delivery
-
-    async def promote(self) -> int:
-        moved, _ = await Schedule(self.queue).promote(10**14)
-        return moved
-
-
-async def side(client: Client, queue: Queue) -> Side:
-    pending = Pending(queue)
-    await pending.ensure_group()
-    store = LeaseStore(Anchor(client), queue.keys, "c1", 10)
-    lease = await store.acquire(queue.keys.lease())
-    assert isinstance(lease, Lease)
-    return Side(queue, pending, lease, store)
-
-
-@pytest.fixture
-async def ours(client: Client, queue: Queue) -> Side:
-    return await side(client, queue)
-
-
-@pytest.fixture
-async def theirs(client: Client, queue: Queue) -> Side:
-    return await side(client, queue.group("billing", ordering="strict"))
-
+from tests.sides import Side, side
 
 Settle = Callable[[Side, Delivery], Awaitable[object]]
 SETTLED: dict[str, Settle] = {

@@ -190,7 +190,7 @@ SERVING = [
     mutant(
         "the poller does not hear the bell",
         "test_changes.py::test_a_sleeping_poller_is_woken_by_a_nearer_time",
-        ("poller.py", "bells.bell(lane.keys.bell)", "bells.bell(lane.keys.dead)"),
+        ("promoter.py", "bells.bell(self._queue.keys.bell)", "bells.bell(self._queue.keys.dead)"),
     ),
     mutant(
         "a hook that fails stops the others",
