@@ -57,6 +57,7 @@ class Story:
         refusal: str | None = None,
         epoch: int | None = None,
         consumer: str | None = None,
+        took_ms: int = 0,
     ) -> None:
         """Record a call. Each write is its words, keys being `:part`, and its reply."""
         self.now_ms += 1_000
@@ -65,7 +66,9 @@ class Story:
         done = tuple(Write(self._words(words), reply) for words, reply in writes)
         lease = f"{self.prefix}lease" if epoch is not None else None
         at = f"{self.now_ms}-0"
-        made = (at, "orders", self.lane, script, self.now_ms * 1000)
+        began_us, ended_us = self.now_ms * 1000, (self.now_ms + took_ms) * 1000
+        made = (at, "orders", self.lane, script, began_us, ended_us, ended_us)
+        self.now_ms += took_ms
         self.calls.append(Audited(*made, epoch, consumer, lease, refusal, done))
 
     # A `_` in a word is a space.

@@ -89,6 +89,22 @@ def a_death() -> Story:
     return s
 
 
+def a_server_frozen_in_a_script() -> Story:
+    """For the server no time passes in a script, whatever its clock says at the end."""
+    s = story("a")
+    s.fetch("a")
+    s.handle("c1", "a")
+    s.call("renew", ("PEXPIRE :lease 2000", "1"), fenced=True)
+    s.call("ack", *s.acked("a"), fenced=True, took_ms=9_000)
+    s.acquire("c2")
+    s.call("renew", ("PEXPIRE :lease 6000", "1"), fenced=True, took_ms=9_000)
+    s.publish("b")
+    s.fetch("b")
+    s.handle("c2", "b")
+    s.ack("b")
+    return s
+
+
 def foreign_hands() -> Story:
     s = story("a", "b")
     s.fetch("a")
@@ -154,7 +170,15 @@ def a_parked_key() -> Story:
 
 LEGAL: dict[str, Callable[[], Story]] = {
     f.__name__: f
-    for f in (a_life, a_takeover, a_takeover_of_one_key, a_stall, a_death, a_parked_key)
+    for f in (
+        a_life,
+        a_takeover,
+        a_takeover_of_one_key,
+        a_stall,
+        a_death,
+        a_parked_key,
+        a_server_frozen_in_a_script,
+    )
 }
 
 

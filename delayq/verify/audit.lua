@@ -16,7 +16,12 @@ local function whole(number)
   return string.format(number % 1 == 0 and '%.0f' or '%.17g', number)
 end
 
-local time = server.call('TIME')
+local function microseconds(time)
+  return string.format('%s%06d', time[1], time[2])
+end
+
+local began = server.call('TIME')
+local time = began
 local writes = {}
 
 -- Values that are long are recorded by a digest, so that the audit stays small; those packed, each.
@@ -83,9 +88,13 @@ end
 -- At maxmemory, what may use memory is refused if it is the first write: PERSIST is a harmless one.
 local function append(refusal)
   if #writes == 0 and not refusal then return end
-  local now = named.now and named.now ~= '' and named.now .. '000' or string.format('%s%06d', time[1], time[2])
+  local from, now, till = microseconds(began), microseconds(time), microseconds(server.call('TIME'))
+  if named.now and named.now ~= '' then
+    now = named.now .. '000'
+    from, till = now, now
+  end
   server.pcall('PERSIST', audit)
-  local told = {script = script, now_us = now, epoch = named.epoch, consumer = named.consumer, lease = named.lease,
+  local told = {script = script, began_us = from, now_us = now, ended_us = till, epoch = named.epoch, consumer = named.consumer, lease = named.lease,
     refusal = refusal, writes = writes}
   return server.pcall('XADD', audit, '*', 'call', cjson.encode(told)).err
 end

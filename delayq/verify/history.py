@@ -46,8 +46,12 @@ class Audited:
     queue: str
     lane: int
     script: str
+    began_us: int
+    """The server's time as it began: by it a lease was over, or was not."""
     now_us: int
-    """The server's time."""
+    """The server's time, as the script read it."""
+    ended_us: int
+    """The server's time at its end: much later, if the server was frozen in it."""
     epoch: int | None
     """Under which it was called; None if it is not fenced."""
     consumer: str | None

@@ -11,7 +11,8 @@ Proved, for each call of a script, from what it wrote:
 - Whoever holds a lease is not refused.
 
 Assumed: a lease that is not extended ends by itself. Redis tells nobody; the server's time in the
-audit does, to within `SLACK_US`.
+audit does, to within `SLACK_US`. A call is judged by the time at which it began: for the server, no
+time passes in a script.
 """
 
 from collections.abc import Iterator
@@ -31,16 +32,20 @@ class Held:
     """A lease that is held."""
 
     lease: Lease
-    ends_us: int | None = None
-    """None: it was not told yet."""
+    ends_us: tuple[int, int] | None = None
+    """At the earliest, and at the latest. None: it was not told yet."""
+
+    def extend(self, call: Audited, ttl_ms: int) -> None:
+        """Have it end `ttl_ms` from some time in this call on."""
+        self.ends_us = call.began_us + ttl_ms * 1000, call.ended_us + ttl_ms * 1000
 
     def lasts(self, now_us: int) -> bool:
         """Whether it surely has not ended by itself."""
-        return self.ends_us is None or now_us < self.ends_us - SLACK_US
+        return self.ends_us is None or now_us < self.ends_us[0] - SLACK_US
 
     def over(self, now_us: int) -> bool:
         """Whether it surely has ended by itself."""
-        return self.ends_us is not None and now_us > self.ends_us + SLACK_US
+        return self.ends_us is not None and now_us > self.ends_us[1] + SLACK_US
 
 
 class Leases:
@@ -56,7 +61,7 @@ class Leases:
 
     def judge(self, call: Audited, step: Step) -> Iterator[Finding]:
         """Judge one call."""
-        self._now_us = call.now_us
+        self._now_us = call.ended_us
         yield from self._fenced(call, step)
         for change in step.leases:
             match change.what:
@@ -65,7 +70,7 @@ class Leases:
                         yield Finding("audit", f"{call.script} deleted a lease that nobody held")
                     self._end(change.key, "released" if call.script == "release" else "taken over")
                 case "extended" if held := self._held.get(change.key):
-                    held.ends_us = call.now_us + change.ttl_ms * 1000
+                    held.extend(call, change.ttl_ms)
                 case "set" if "epoch" in change.values:
                     yield from self._given(call, change)
                 case "set":
@@ -93,7 +98,7 @@ class Leases:
         current = held and held.lease.epoch == call.epoch
         if call.writes and call.refusal is None:
             yield from self._allowed(call, held, touched[0].fields.id if touched else "")
-        elif held and current and _is_lost(call) and held.lasts(call.now_us):
+        elif held and current and _is_lost(call) and held.lasts(call.began_us):
             yield Finding("I5", f"{call.script} was refused under epoch {call.epoch}, which lasts")
         for change in touched:
             named = change.owned.consumer if change.owned else call.consumer
@@ -108,7 +113,7 @@ class Leases:
             yield Finding("I5", f"{said} while nobody holds the lease", ids)
         elif held.lease.epoch != call.epoch:
             yield Finding("I5", f"{said} while {held.lease.holder} holds the lease", ids)
-        elif held.over(call.now_us):
+        elif held.over(call.began_us):
             yield Finding("I5", f"{said} when its lease was over", ids)
 
     # -- leases --
@@ -126,7 +131,7 @@ class Leases:
             if change.added < len(change.values):
                 said = f"{holder} was given the lease that {held.lease.holder} holds"
                 yield Finding("I5", said)
-            elif held.lasts(call.now_us):
+            elif held.lasts(call.began_us):
                 said = f"the lease of {held.lease.holder} vanished before its time"
                 yield Finding("I5", said)
             self._end(change.key, "expired")
@@ -141,7 +146,9 @@ class Leases:
 
     def _end(self, key: str, how: str) -> None:
         if held := self._held.pop(key, None):
-            until_us = self._now_us if how != "expired" else held.ends_us
+            until_us = self._now_us
+            if how == "expired" and held.ends_us:
+                until_us = held.ends_us[1]
             self.ended.append(replace(held.lease, until_us=until_us, ended=how))  # type: ignore[arg-type]
 
 
