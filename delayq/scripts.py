@@ -25,17 +25,22 @@ from delayq.errors import (
 )
 from delayq.exchange import exchange
 
-PRELUDE = "prelude"
+PRELUDE = ("call", "entry", "groups", "schedule", "parking", "settling")
+"""Files of what scripts share; each uses what stands before it, and in those before it."""
 _DEFINED = re.compile(r"^local (?:function )?(\w+)", re.M)
 _MARK = "\n-- PRELUDE\n\n"
+_COMMENT = re.compile(r"--.*")
 _WORD = re.compile(r"\w+")
 _SAID_CHARS = 500
 
 
 def _load() -> dict[str, str]:
     files = resources.files("delayq") / "lua"
-    texts = {f.name.removesuffix(".lua"): f.read_text("utf-8") for f in files.iterdir()}
-    parts = texts.pop(PRELUDE).split("\n\n")
+    shared = [(files / "prelude" / f"{name}.lua").read_text("utf-8") for name in PRELUDE]
+    parts = [part.rstrip("\n") for text in shared for part in text.split("\n\n")]
+    texts = {
+        f.name.removesuffix(".lua"): f.read_text("utf-8") for f in files.iterdir() if f.is_file()
+    }
     return {name: composed(parts, text) for name, text in texts.items()}
 
 
@@ -53,13 +58,17 @@ def composed(parts: Sequence[str], text: str) -> str:
 
 
 def _used(parts: Sequence[str], text: str) -> list[str]:
-    used, words = list[str](), set(_WORD.findall(text))
+    used, words = list[str](), _words(text)
     for part in reversed(parts):
         defined = _DEFINED.search(part)
         if defined and defined[1] in words:
             used.insert(0, f"{part}\n\n")
-            words.update(_WORD.findall(part))
+            words |= _words(part)
     return used
+
+
+def _words(text: str) -> set[str]:
+    return set(_WORD.findall(_COMMENT.sub("", text)))
 
 
 def _hashes(sources: dict[str, str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from delayq.scripts import PRELUDE
 from tests.conftest import Client
 from tests.mutants import MUTANTS
 from tests.mutants.mutant import AnchorLost, mutant
@@ -16,12 +17,14 @@ PACKAGE = HERE / "delayq"
 async def test_each_mutant_can_be_planted_and_is_a_program(client: Client) -> None:
     for each in MUTANTS:
         texts = each.changed(PACKAGE)
-        prelude = texts.get("lua/prelude.lua") or (PACKAGE / "lua/prelude.lua").read_text("utf-8")
+        shared = [f"lua/prelude/{name}.lua" for name in PRELUDE]
+        read = {file: (PACKAGE / file).read_text("utf-8") for file in shared} | texts
+        prelude = "\n".join(read[file] for file in shared)
         for file, text in texts.items():
             if file.endswith(".py"):
                 compile(text, file, "exec")
             else:
-                await client.script_load(prelude + text.removeprefix(prelude))
+                await client.script_load(prelude + ("" if file in shared else text))
 
 
 def test_each_mutant_has_a_name_of_its_own_and_a_killer_that_there_is() -> None:

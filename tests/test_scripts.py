@@ -21,8 +21,9 @@ from tests.state import dump
 FILES = {
     file.name.removesuffix(".lua"): file.read_text("utf-8")
     for file in resources.files("delayq").joinpath("lua").iterdir()
+    if file.is_file()
 }
-SCRIPTS = sorted(set(FILES) - {"prelude"})
+SCRIPTS = sorted(FILES)
 TYPES = {"STREAM", "ZSET", "HASH", "STRING"}
 
 

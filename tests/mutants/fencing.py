@@ -81,7 +81,7 @@ FENCING = [
     mutant(
         "fence at maxmemory without the harmless first write",
         OOM,
-        ("lua/prelude.lua", "  redis.call('HDEL', lease, '')"),
+        ("lua/prelude/call.lua", "  redis.call('HDEL', lease, '')"),
     ),
     mutant(
         "promotion at maxmemory without the harmless first write",

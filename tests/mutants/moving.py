@@ -15,7 +15,7 @@ MOVING = [
     mutant(
         "promotion not atomic",
         f"{DIES}[promote]",
-        ("lua/prelude.lua", PROMOTED, "  return #members"),
+        ("lua/prelude/schedule.lua", PROMOTED, "  return #members"),
         (
             "schedule.py",
             "        wait_s = _seconds(wait_us)\n",
@@ -33,9 +33,9 @@ MOVING = [
     mutant(
         "XADD after ZREM",
         "test_directed.py::test_a_promotion_that_fails_half_way_loses_nothing",
-        ("lua/prelude.lua", PROMOTED, "  return #members"),
+        ("lua/prelude/schedule.lua", PROMOTED, "  return #members"),
         (
-            "lua/prelude.lua",
+            "lua/prelude/schedule.lua",
             "  local packed = redis.call('HMGET', bodies, unpack(ids))\n",
             "  local packed = redis.call('HMGET', bodies, unpack(ids))\n"
             "  unschedule(schedule, bodies, arrival, members, ids)\n",
@@ -53,7 +53,7 @@ MOVING = [
     mutant(
         "dead letter not atomic with ack",
         f"{DIES}[dead letter]",
-        ("lua/prelude.lua", BURIED, ""),
+        ("lua/prelude/settling.lua", BURIED, ""),
         (
             "pending.py",
             'return bool(await self._run("dead_letter", lease, args, *keys))',
@@ -64,8 +64,8 @@ MOVING = [
     mutant(
         "ack before the dead letter is written",
         "test_directed.py::test_a_settlement_that_fails_half_way_loses_nothing",
-        ("lua/prelude.lua", BURIED, ""),
-        ("lua/prelude.lua", BURY, f"{BURY}\n{BURIED}"),
+        ("lua/prelude/settling.lua", BURIED, ""),
+        ("lua/prelude/settling.lua", BURY, f"{BURY}\n{BURIED}"),
     ),
     mutant(
         "due by the client's clock",
@@ -169,7 +169,11 @@ MOVING = [
     mutant(
         "a millisecond early",
         "test_queue.py::test_nothing_is_promoted_early_and_the_wait_is_told",
-        ("lua/prelude.lua", "'-inf', int(now), 'WITHSCORES'", "'-inf', int(now + 1), 'WITHSCORES'"),
+        (
+            "lua/prelude/schedule.lua",
+            "'-inf', int(now), 'WITHSCORES'",
+            "'-inf', int(now + 1), 'WITHSCORES'",
+        ),
     ),
     mutant(
         "delays rounded down",
@@ -184,7 +188,7 @@ MOVING = [
         "promotion without a bound",
         "test_queue.py::test_a_promotion_is_bounded",
         (
-            "lua/prelude.lua",
+            "lua/prelude/schedule.lua",
             "'LIMIT', 0, limit)\n  local members",
             "'LIMIT', 0, -1)\n  local members",
         ),
@@ -192,18 +196,18 @@ MOVING = [
     mutant(
         "arrival numbers without a width",
         "test_queue.py::test_messages_come_out_by_due_time_then_arrival",
-        ("lua/prelude.lua", "string.format('%012x'", "string.format('%-12x'"),
+        ("lua/prelude/schedule.lua", "string.format('%012x'", "string.format('%-12x'"),
     ),
     mutant(
         "equal due times by id",
         "test_queue.py::test_messages_come_out_by_due_time_then_arrival",
-        ("lua/prelude.lua", "    number = number + 1\n", "    number = 1\n"),
+        ("lua/prelude/schedule.lua", "    number = number + 1\n", "    number = 1\n"),
     ),
     mutant(
         "one malformed body stops a promotion",
         "test_queue.py::test_what_is_scheduled_and_no_message_goes_to_the_dead_stream",
         (
-            "lua/prelude.lua",
+            "lua/prelude/schedule.lua",
             "local readable, fields = pcall(cjson.decode, packed)",
             "local readable, fields = true, cjson.decode(packed)",
         ),
@@ -211,12 +215,16 @@ MOVING = [
     mutant(
         "deliveries forgotten by a retry",
         "test_queue.py::test_a_retried_message_keeps_its_id_fields_and_deliveries",
-        ("lua/prelude.lua", "published or due, 'deliveries', deliveries})", "published or due})"),
+        (
+            "lua/prelude/settling.lua",
+            "published or due, 'deliveries', deliveries})",
+            "published or due})",
+        ),
     ),
     mutant(
         "a cancelled id stays known",
         "test_changes.py::test_a_cancelled_id_may_be_published_anew",
-        ("lua/prelude.lua", "  redis.call('ZREM', recent, 'i:' .. id)\n"),
+        ("lua/prelude/settling.lua", "  redis.call('ZREM', recent, 'i:' .. id)\n"),
     ),
     mutant(
         "a purge takes what is pending",
@@ -241,7 +249,7 @@ MOVING = [
         "who waits comes with the one that failed",
         "test_parking.py::test_a_failure_sends_only_the_next_few_round",
         (
-            "lua/prelude.lua",
+            "lua/prelude/parking.lua",
             "local HELD_MS, HELD_EACH_MS = 10000, 10",
             "local HELD_MS, HELD_EACH_MS = 0, 0",
         ),
@@ -249,22 +257,26 @@ MOVING = [
     mutant(
         "those that are let go come in the order in which they went back",
         "test_parking.py::test_a_failure_sends_only_the_next_few_round",
-        ("lua/prelude.lua", "int(now - LET_GO + i)", "int(now)"),
+        ("lua/prelude/parking.lua", "int(now - LET_GO + i)", "int(now)"),
     ),
     mutant(
         "nobody is let go",
         "test_parking.py::test_whoever_settles_the_first_lets_the_next_few_go",
-        ("lua/prelude.lua", " then let_go(parking, key, now) end", " then now = now + 0 end"),
+        (
+            "lua/prelude/parking.lua",
+            " then let_go(parking, key, now) end",
+            " then now = now + 0 end",
+        ),
     ),
     mutant(
         "the bell is not rung for those that are let go",
         "test_parking.py::test_whoever_settles_the_first_lets_the_next_few_go",
-        ("lua/prelude.lua", "  if tonumber(due[1]) < first then ring(parking.bell) end\n"),
+        ("lua/prelude/parking.lua", "  if tonumber(due[1]) < first then ring(parking.bell) end\n"),
     ),
     mutant(
         "a retry is made due early",
         "test_parking.py::test_a_message_that_waits_for_its_own_retry_is_not_made_due_early",
-        ("lua/prelude.lua", "return score and tonumber(score) % 1 ~= 0", "return score"),
+        ("lua/prelude/parking.lua", "return score and tonumber(score) % 1 ~= 0", "return score"),
     ),
     mutant(
         "park lets a later message pass",
@@ -275,6 +287,10 @@ MOVING = [
         "a parked message loses its place",
         "test_parking.py"
         "::test_one_that_waited_is_not_overtaken_by_a_newer_one_that_goes_behind_the_blocker_first",
-        ("lua/prelude.lua", "local place = place_of(entry, fields)", "local place = entry"),
+        (
+            "lua/prelude/settling.lua",
+            "local place = place_of(entry, fields)",
+            "local place = entry",
+        ),
     ),
 ]

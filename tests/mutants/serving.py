@@ -42,7 +42,10 @@ SERVING = [
     mutant(
         "a call made again counts twice",
         CALL,
-        ("lua/prelude.lua", "if redis.call('HGET', lease, 'call') == call then return true end"),
+        (
+            "lua/prelude/call.lua",
+            "if redis.call('HGET', lease, 'call') == call then return true end",
+        ),
     ),
     mutant(
         "each try of a call has an id of its own",
@@ -67,7 +70,7 @@ SERVING = [
     mutant(
         "reclaiming counts",
         "test_queue.py::test_reclaim_takes_everything_and_deletes_the_old_consumers",
-        ("lua/prelude.lua", "  command[#command + 1] = 'JUSTID'\n"),
+        ("lua/prelude/groups.lua", "  command[#command + 1] = 'JUSTID'\n"),
     ),
     mutant(
         "a last delivery beside others",
@@ -107,7 +110,7 @@ SERVING = [
     mutant(
         "ack leaves the entry",
         "test_queue.py::test_fetch_acknowledges_what_was_handled",
-        ("lua/prelude.lua", "redis.call('XDEL', stream, unpack(done))"),
+        ("lua/prelude/groups.lua", "redis.call('XDEL', stream, unpack(done))"),
     ),
     mutant(
         "group created at $",

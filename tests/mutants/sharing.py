@@ -10,23 +10,23 @@ SHARING = [
     mutant(
         "an ack deletes what another group has not read",
         KEPT,
-        ("lua/prelude.lua", "wanted or comes_after(id, group.read)", "wanted"),
+        ("lua/prelude/groups.lua", "wanted or comes_after(id, group.read)", "wanted"),
     ),
     mutant(
         "an ack deletes what is pending for another group",
         KEPT,
-        ("lua/prelude.lua", PENDING, "false"),
+        ("lua/prelude/groups.lua", PENDING, "false"),
     ),
     mutant(
         "of what is pending for another group one entry keeps all",
         "test_groups.py::test_what_one_acknowledges_is_deleted_one_by_one",
-        ("lua/prelude.lua", PENDING, "true"),
+        ("lua/prelude/groups.lua", PENDING, "true"),
     ),
     mutant(
         "a dead letter deletes the entry for all groups",
         "test_groups.py::test_an_entry_is_kept_until_both_are_done_with_it[0-dead]",
         (
-            "lua/prelude.lua",
+            "lua/prelude/settling.lua",
             "  acknowledge(stream, group, {entry})\n",
             "  acknowledge(stream, group, {entry})\n  redis.call('XDEL', stream, entry)\n",
         ),
@@ -34,13 +34,13 @@ SHARING = [
     mutant(
         "a retry comes back to all groups",
         "test_groups.py::test_a_retry_comes_back_to_its_group_alone",
-        ("lua/prelude.lua", ALONE, "if true"),
+        ("lua/prelude/groups.lua", ALONE, "if true"),
     ),
     mutant(
         "a retry of the queue's own handler comes back to all groups",
         "test_groups.py::test_a_retry_of_the_queues_own_handler_comes_back_to_it_alone",
         (
-            "lua/prelude.lua",
+            "lua/prelude/groups.lua",
             "if group == DEFAULT_GROUP and #others == 0",
             "if group == DEFAULT_GROUP",
         ),
@@ -68,7 +68,7 @@ SHARING = [
     mutant(
         "a last delivery of another group is held back",
         "test_groups.py::test_a_last_delivery_of_another_group_holds_nothing_back",
-        ("lua/prelude.lua", "if fields[last + 1] ~= group then return 0 end", ""),
+        ("lua/prelude/groups.lua", "if fields[last + 1] ~= group then return 0 end", ""),
     ),
     mutant(
         "a group made anew begins now",

@@ -1,0 +1,75 @@
+-- What is scheduled, and its way to the stream.
+
+local function earliest_due(schedule)
+  local first = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
+  return first[2] and math.ceil(first[2])
+end
+
+-- The fields of what is scheduled, as it stands in `bodies`; nil if it is no message. A body alone is packed as the
+-- ms when it was published, a space, and the body; all else as a JSON array. Both stand behind the arrival number.
+local function unpacked(value)
+  local packed = string.sub(value or '', 13)
+  local published, body = string.match(packed, '^(%d+) (.*)$')
+  if published then return {'body', body, 'published', published} end
+  local readable, fields = pcall(cjson.decode, packed)
+  return readable and type(fields) == 'table' and fields or nil
+end
+
+-- Takes id, due, packed, id, due, packed …, 500 messages at most. The member of the schedule is a fixed-width arrival
+-- number and the id, so that equal due times sort by arrival.
+local function schedule_messages(schedule, bodies, arrival, messages)
+  if #messages == 0 then return end
+  local number = redis.call('INCRBY', arrival, #messages / 3) - #messages / 3
+  local fields, members = {}, {}
+  for i = 1, #messages, 3 do
+    number = number + 1
+    local arrived = string.format('%012x', number)
+    fields[#fields + 1] = messages[i]
+    fields[#fields + 1] = arrived .. messages[i + 2]
+    members[#members + 1] = messages[i + 1]
+    members[#members + 1] = arrived .. messages[i]
+  end
+  redis.call('HSET', bodies, unpack(fields))
+  redis.call('ZADD', schedule, unpack(members))
+end
+
+-- Takes members out of the schedule, after they were added elsewhere: a fault leaves a duplicate, not a loss.
+local function unschedule(schedule, bodies, arrival, members, ids)
+  if #members == 0 then return end
+  redis.call('ZREM', schedule, unpack(members))
+  redis.call('HDEL', bodies, unpack(ids))
+  if redis.call('EXISTS', schedule) == 0 then redis.call('DEL', arrival) end
+end
+
+-- Makes a dead letter of what is scheduled and is no message.
+local function bury_scheduled(dead, id, due, packed)
+  redis.call('XADD', dead, '*', 'id', id, 'due', due, 'raw', packed or '', 'deliveries', '0',
+    'reason', 'malformed', 'error', 'scheduled body: not an array of fields')
+end
+
+-- Moves up to `limit` due messages to the stream, in order of (due, arrival). What is no message goes to the
+-- dead stream, and stops nothing. Returns how many were moved.
+local function promote_due(stream, schedule, bodies, arrival, dead, now, limit)
+  local due = redis.call('ZRANGEBYSCORE', schedule, '-inf', int(now), 'WITHSCORES', 'LIMIT', 0, limit)
+  local members, ids = {}, {}
+  for i = 1, #due, 2 do
+    local member = due[i]
+    local id = string.sub(member, 13)
+    members[#members + 1] = member
+    ids[#ids + 1] = id
+  end
+  if #members == 0 then return 0 end
+  local packed = redis.call('HMGET', bodies, unpack(ids))
+  for i = 1, #members do
+    local fields, due_ms = unpacked(packed[i]), int(due[2 * i])
+    local added = fields and #fields > 0 and #fields % 2 == 0 and #fields <= MAX_VALUES
+    if added then
+      added = not redis.pcall('XADD', stream, '*', 'id', ids[i], 'due', due_ms, unpack(fields)).err
+    end
+    if not added then
+      bury_scheduled(dead, ids[i], due_ms, packed[i])
+    end
+  end
+  unschedule(schedule, bodies, arrival, members, ids)
+  return #members
+end
