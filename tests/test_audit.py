@@ -4,6 +4,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -12,15 +13,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from delayq import LeaseLost, Queue, Retry, Server, ServerError, scripts
+from delayq.appqueue import AppQueue
 from delayq.errors import ServerOutOfMemory
+from delayq.keys import GROUP
 from delayq.lease import Lease, LeaseStore
 from delayq.pending import Pending
 from delayq.queue import Ordering
 from delayq.retry import OnFailure
 from delayq.schedule import Schedule
 from delayq.verify import audit
+from delayq.verify.faults import FAMILIES, Breaking
 from delayq.verify.history import FOREIGN, Audited
 from delayq.verify.lane import Lane
+from delayq.verify.log import Log
+from delayq.verify.stage import Stage
 from tests.audited import History, telling
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.failing import FAIL, KILL, LATER, REJECT
@@ -243,18 +249,33 @@ async def test_of_long_values_a_digest_is_recorded_alike_wherever_they_stand(
 
 
 async def test_bytes_that_are_no_text_are_recorded(client: Client) -> None:
-    await audit.foreign(client, KEYS, "XADD", KEYS.stream, "*", "body", b"\xff\x00")
+    await audit.foreign(client, KEYS, ("XADD", KEYS.stream, "*", "body", b"\xff\x00"))
     [call] = await calls(client)
     assert call.writes[0].words[-1].encode(errors="surrogateescape") == b"\xff\x00"
 
 
 async def test_what_foreign_hands_do_is_recorded_with_its_answer(client: Client) -> None:
-    entry = await audit.foreign(client, KEYS, "XADD", KEYS.stream, "*", "bodi", "x")
-    assert await audit.foreign(client, KEYS, "XLEN", KEYS.stream) == 1
-    assert await audit.foreign(client, KEYS, "XDEL", KEYS.stream, entry) == 1
+    entry = await audit.foreign(client, KEYS, ("XADD", KEYS.stream, "*", "bodi", "x"))
+    assert await audit.foreign(client, KEYS, ("XLEN", KEYS.stream)) == 1
+    assert await audit.foreign(client, KEYS, ("XDEL", KEYS.stream, entry)) == 1
     added, deleted = await calls(client)
     assert added.script == deleted.script == FOREIGN
     assert (added.writes[0].reply, deleted.writes[0].reply) == (entry, "1")
+
+
+@pytest.mark.parametrize("breaking", FAMILIES["foreign"], ids=lambda breaking: breaking.name)
+async def test_foreign_hands_do_all_of_it_or_nothing(
+    breaking: Breaking, client: Client, queue: Queue, tmp_path: Path
+) -> None:
+    pending = Pending(queue)
+    await pending.ensure_group()
+    await queue.publish(1)
+    await client.xreadgroup(GROUP, "stranger", {KEYS.stream: ">"}, 1)
+    told = len(await calls(client))
+    with Log(tmp_path / "faults.log", "nemesis") as log:
+        stage = Stage(AppQueue(lambda: client, KEYS), client, [], log, 1.0, None)
+        await breaking.act(stage, random.Random(1))
+    assert len(await calls(client)) == told + 1
 
 
 async def test_an_audit_is_read_on_from_where_it_was_read_before(

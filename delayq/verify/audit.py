@@ -25,6 +25,14 @@ from delayq.verify.history import FOREIGN, Audited, Write
 PAGE = 256
 
 _NAMED = re.compile(r"^-- (?:(ARGV)\[(\d+)\] (epoch|consumer|now)|(KEYS)\[(\d+)\] (lease)) ", re.M)
+_EACH = """
+local at, answer = 1, nil
+while ARGV[at] do
+  answer = redis.call(unpack(ARGV, at + 1, at + ARGV[at]))
+  at = at + 1 + ARGV[at]
+end
+return answer
+"""
 _AROUND = (resources.files("delayq.verify") / "audit.lua").read_text("utf-8")
 
 
@@ -33,15 +41,16 @@ def switch_on() -> None:
     scripts.rewrite(_audited, lambda keys: [*keys, audit_of(keys[0])])
 
 
-async def foreign(client: Redis, keys: LaneKeys, *words: object) -> Any:
-    """Do what foreign hands would do to a lane, and have it in the audit.
+async def foreign(client: Redis, keys: LaneKeys, *commands: tuple[object, ...]) -> Any:
+    """Do what foreign hands would do to a lane, all of it or nothing, and have it in the audit.
 
-    :param words: a command as it is sent, `"XGROUP", "DESTROY"` being two words
-    :raises redis.RedisError: if the server refuses it
+    :param commands: each as it is sent, `"XGROUP", "DESTROY"` being two words
+    :return: what was answered to the last one
+    :raises redis.RedisError: if the server refuses one
     """
-    text = _audited(FOREIGN, "return redis.call(unpack(ARGV))")
+    words = [word for command in commands for word in (len(command), *command)]
     execute: Any = client.execute_command
-    return await execute("EVAL", text, 2, keys.stream, keys.audit, *words)
+    return await execute("EVAL", _audited(FOREIGN, _EACH), 2, keys.stream, keys.audit, *words)
 
 
 async def read(client: Redis, keys: LaneKeys, after: str = "0-0") -> AsyncIterator[Audited]:

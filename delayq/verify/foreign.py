@@ -17,14 +17,14 @@ _MALFORMED: tuple[tuple[object, ...], ...] = (
 async def malformed_entry(stage: Stage, chance: Random) -> None:
     """XADD an entry that is no message."""
     keys = _a_lane(stage, chance)
-    await _do(stage, keys, "XADD", keys.stream, "*", *chance.choice(_MALFORMED))
+    await _do(stage, keys, ("XADD", keys.stream, "*", *chance.choice(_MALFORMED)))
 
 
 async def malformed_schedule(stage: Stage, chance: Random) -> None:
     """Schedule what is no message."""
     keys, message_id = _a_lane(stage, chance), f"foreign-{chance.getrandbits(32)}"
-    await _do(stage, keys, "HSET", keys.bodies, message_id, "000000000000" + "{nonsense")
-    await _do(stage, keys, "ZADD", keys.schedule, 1, "000000000000" + message_id)
+    body = ("HSET", keys.bodies, message_id, "000000000000" + "{nonsense")
+    await _do(stage, keys, body, ("ZADD", keys.schedule, 1, "000000000000" + message_id))
 
 
 async def delete_pending(stage: Stage, chance: Random) -> None:
@@ -33,20 +33,20 @@ async def delete_pending(stage: Stage, chance: Random) -> None:
     rows = await stage.command("XPENDING", keys.stream, GROUP, "-", "+", 1, parse_detail=True)
     if not rows:
         raise Nobody
-    await _do(stage, keys, "XDEL", keys.stream, rows[0]["message_id"])
+    await _do(stage, keys, ("XDEL", keys.stream, rows[0]["message_id"]))
 
 
 async def destroy_group(stage: Stage, chance: Random) -> None:
     """XGROUP DESTROY: what is in hand is forgotten to be, and delivered anew."""
     keys = _a_lane(stage, chance)
-    await _do(stage, keys, "XGROUP", "DESTROY", keys.stream, GROUP)
+    await _do(stage, keys, ("XGROUP", "DESTROY", keys.stream, GROUP))
 
 
 def _a_lane(stage: Stage, chance: Random) -> LaneKeys:
     return chance.choice(stage.queue.every_lane).keys
 
 
-async def _do(stage: Stage, keys: LaneKeys, *words: object) -> None:
-    stage.note("foreign", note=" ".join(map(str, words[:2])))
+async def _do(stage: Stage, keys: LaneKeys, *commands: tuple[object, ...]) -> None:
+    stage.note("foreign", note=" ".join(map(str, commands[0][:2])))
     with translated():
-        await foreign(stage.client, keys, *words)
+        await foreign(stage.client, keys, *commands)
