@@ -267,6 +267,21 @@ def test_what_a_forgetful_server_lost_is_counted_and_no_violation() -> None:
     assert (verdict.counts["lost"], verdict.counts["lost_with_server"]) == (0, 1)
 
 
+@pytest.mark.parametrize("handled", [_a_phantom, _handled_and_not_delivered])
+@pytest.mark.parametrize(("durable", "died"), [(False, True), (False, False), (True, True)])
+def test_a_handling_that_the_audit_does_not_have_was_forgotten_by_a_server_that_died_later(
+    handled: Callable[[Story], None], *, durable: bool, died: bool
+) -> None:
+    s = a_run()
+    handled(s)
+    if died:
+        s.fault("server kill")
+    verdict = s.judged(durable=durable, drained=False)
+    forgotten = died and not durable
+    assert [v.invariant for v in verdict.violations] == ([] if forgotten else ["I1"])
+    assert verdict.counts["phantom"] == (0 if forgotten else 1)
+
+
 def test_what_was_confirmed_to_be_safe_is_lost_by_no_server() -> None:
     s = a_run()
     s.fault("server kill")

@@ -56,9 +56,9 @@ class Processes:
         """For each lane and dedup id, the message that was accepted."""
         self._consumers: dict[tuple[Where, int], str] = {}
         self._handling: set[Where] = set()
+        """Lanes that somebody handled messages of."""
         self._phantoms: list[Finding] = []
         """What the audit does not have; a server that died may have forgotten it with its audit."""
-        """Lanes that somebody handled messages of."""
 
     def take(self, event: Recorded) -> Iterator[Finding]:
         """Take the next event."""
