@@ -1,7 +1,7 @@
 """What a run measures, from logs made by hand."""
 
 from delayq.verify.figures import Figures
-from delayq.verify.history import Fault, FaultKind, Handling
+from delayq.verify.history import Fault, FaultKind, Handling, Published, Publishing
 
 
 def figures(*events: Handling | Fault) -> Figures:
@@ -20,6 +20,14 @@ def fault(at_ms: int, kind: FaultKind, target: str = "") -> Fault:
     return Fault(at_ms * 10**6, "nemesis", kind, target)
 
 
+def asked(at_ms: int, message_id: str) -> Publishing:
+    return Publishing(at_ms * 10**6, "p1", "orders", message_id, "+0")
+
+
+def accepted(at_ms: int, message_id: str) -> Published:
+    return Published(at_ms * 10**6, "p1", "orders", message_id, message_id, 0, duplicate=False)
+
+
 def test_a_failover_lasts_from_the_fault_to_the_next_holders_first_message() -> None:
     read = figures(
         handling(1, "c1", 1),
@@ -36,3 +44,17 @@ def test_what_a_holder_has_survived_is_not_what_it_was_followed_for() -> None:
     begins = handling(1, "c1", 1), fault(1_000, "stall", "c1")
     assert figures(*begins, handling(9_000, "c2", 2)).failovers == {"block": [8_000]}
     assert not figures(*begins, handling(4_001, "c1", 1), handling(9_000, "c2", 2)).failovers
+
+
+def test_a_publish_waits_from_when_it_was_first_asked_for_until_it_is_accepted() -> None:
+    read = Figures(server_ms=0, ordered=True, lease_ttl_ms=1_000)
+    for event in (
+        *(asked(900, "early"), accepted(2_000, "early")),
+        *(asked(2_990, "in flight"), fault(3_000, "server kill")),
+        *(asked(3_100, "later"), asked(6_200, "later"), accepted(6_500, "later")),
+        *(accepted(6_510, "in flight"), asked(7_000, "after"), accepted(7_010, "after")),
+        *(fault(9_000, "server kill"), asked(9_001, "twice"), asked(9_001, "twice")),
+        *(accepted(9_003, "twice"), accepted(9_900, "twice")),
+    ):
+        read.recorded(event)
+    assert read.waits == [3_520, 2]

@@ -1,10 +1,10 @@
 """What a run measured: failovers by cause, lateness, which fault was when. It judges nothing."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from delayq.verify.history import Fault, Handling, Published, Recorded, Where
+from delayq.verify.history import Fault, Handling, Published, Publishing, Recorded, Where
 
 BOUNDS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 """Upper bounds of the classes of a histogram; the last class has none."""
@@ -55,28 +55,39 @@ class Figures:
     """From its due time to the first handling of a message, ms."""
     failovers: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """By cause: from the fault to the first message that the next holder handled, ms."""
+    waits: list[float] = field(default_factory=list)
+    """After each death of a server: how long the publish that waited longest was not accepted, ms,
+    however often it was tried."""
     faults: list[Fault] = field(default_factory=list)
-    seen: Counter[str] = field(default_factory=Counter)
-    """Events by kind."""
+    _asked_ns: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By process and id, of what is not accepted yet."""
     _lanes: dict[Where, "_Held"] = field(default_factory=lambda: defaultdict(_Held))
 
     def recorded(self, event: Recorded) -> None:
         """Take the next event."""
         self.began_ns = self.began_ns or event.at_ns
         self.ended_ns = event.at_ns
-        self.seen[type(event).__name__] += 1
         match event:
             case Fault():
                 self.faults.append(event)
                 self._blame(event)
+                if event.kind == "server kill":
+                    self.waits.append(0.0)
             case Handling():
                 self._handling(event)
-            case Published(duplicate=True):
-                self.seen["duplicates"] += 1
+            case Publishing():
+                self._asked_ns.setdefault((event.process, event.id), event.at_ns)
+            case Published():
+                self._accepted(event)
 
     def at_s(self, server_us: int) -> float:
         """Turn the server's time into seconds since the run began."""
         return (server_us / 1000 - self.server_ms) / 1000 - self.began_ns / 1e9
+
+    def _accepted(self, event: Published) -> None:
+        asked_ns = self._asked_ns.pop((event.process, event.id), None)
+        if self.waits and asked_ns is not None:
+            self.waits[-1] = max(self.waits[-1], (event.at_ns - asked_ns) / 1e6)
 
     def _blame(self, fault: Fault) -> None:
         cause = cause_of(fault)

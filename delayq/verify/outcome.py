@@ -63,6 +63,12 @@ class Outcome:
             for cause, ms in sorted(self.figures.failovers.items())
         }
 
+    @property
+    def waits(self) -> dict[str, float]:
+        """How often a server died, and how long the publish that waited longest did then, ms."""
+        ms = self.figures.waits
+        return {"deaths": len(ms), "p50": quantile(ms, 0.5), "max": quantile(ms, 1)} if ms else {}
+
     @cached_property
     def ownerless(self) -> dict[str, dict[str, float]]:
         """By cause how often a lane had no owner, and for how long, ms.
@@ -123,6 +129,7 @@ class Outcome:
             f"terms     {found['terms']} of leases",
             *(f"failover  {cause}: {_pairs(told)}" for cause, told in found["failover_ms"].items()),
             *(f"no owner  {cause}: {_pairs(told)}" for cause, told in self.ownerless.items()),
+            *([f"publish   waited longest: {_pairs(self.waits)}"] if self.waits else ()),
             f"lateness  {_pairs(self.verdict.lateness_ms)} ms",
             *_drawn(self.figures.lateness),
             *(f"BUT       {line}" for line in self.complaints),
@@ -149,6 +156,7 @@ class Outcome:
             "terms": len(self.verdict.leases),
             "failover_ms": self.failovers,
             "ownerless_ms": self.ownerless,
+            "publish_waited_ms": self.waits,
             "lateness_ms": dict(self.verdict.lateness_ms),
             "complaints": self.complaints,
             "interrupted": self.interrupted,
