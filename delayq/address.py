@@ -1,10 +1,10 @@
 """A URL, as what it says: one server, the nodes of a Cluster, or Sentinels and a service."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import SSLConnection, parse_url
 
 Form = Literal["one", "cluster", "sentinel"]
 Host = tuple[str, int]
@@ -26,6 +26,8 @@ class Address:
     """As redis-py's connections take them."""
     service: str = ""
     """Whose primary the Sentinels are asked for."""
+    asking: dict[str, Any] = field(default_factory=dict)
+    """How to connect to the Sentinels: as redis-py's `sentinel_kwargs`."""
 
 
 def parsed(url: str) -> Address:
@@ -51,7 +53,19 @@ def parsed(url: str) -> Address:
         raise ValueError("a Cluster has no databases but 0")
     options = dict(parse_url(f"{plain}://{user}{at}host/{db}{mark}{query}"))
     del options["host"]
-    return Address(form, hosts, options, unquote(service))
+    if form == "cluster":
+        return Address(form, hosts, options)
+    return Address(form, hosts, options, unquote(service), _asking(options))
+
+
+def _asking(options: dict[str, Any]) -> dict[str, Any]:
+    """Take from the options those of Sentinels: a name and a password of their own; TLS as is."""
+    names = [name for name in ("username", "password") if f"sentinel_{name}" in options]
+    asking = {name: options.pop(f"sentinel_{name}") for name in names}
+    asking |= {name: value for name, value in options.items() if name.startswith("ssl")}
+    if options.get("connection_class") is SSLConnection:
+        asking["ssl"] = True
+    return asking
 
 
 def _host(text: str, form: Form) -> Host:

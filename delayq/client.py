@@ -93,7 +93,7 @@ def blocking(address: Address, url: str) -> Any:
     if address.form == "cluster":
         nodes = [BlockingNode(*host) for host in address.hosts]
         return BlockingCluster(startup_nodes=nodes, require_full_coverage=False, **options)
-    asked = {"socket_timeout": 1, "ssl": options.get("ssl", False)}
+    asked = {**address.asking, "socket_timeout": 1}
     sentinels = blocking_sentinel.Sentinel(address.hosts, sentinel_kwargs=asked)
     return sentinels.master_for(address.service, **options)
 

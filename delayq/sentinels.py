@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any
 
-from redis.asyncio.connection import SSLConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import (
     MasterNotFoundError,
@@ -29,10 +28,7 @@ class Sentinels(Sentinel):
 
     def __init__(self, address: Address) -> None:
         quickly = {"socket_timeout": ANSWER_S, "socket_connect_timeout": ANSWER_S}
-        secure = {name: v for name, v in address.options.items() if name.startswith("ssl")}
-        if _is_secure(address.options):
-            secure["ssl"] = True
-        asked = {**secure, **quickly, "retry": Retry(NoBackoff(), 0)}
+        asked = {**address.asking, **quickly, "retry": Retry(NoBackoff(), 0)}
         super().__init__(address.hosts, sentinel_kwargs=asked)  # type: ignore[no-untyped-call]
 
     async def discover_master(self, service_name: str) -> tuple[str, int]:
@@ -60,11 +56,7 @@ def followed(address: Address, sentinels: Sentinels, options: dict[str, Any]) ->
 
     :param options: as redis-py's connections take them
     """
-    secure = _is_secure(options)
+    secure = "ssl" in address.asking
     kind = SentinelManagedSSLConnection if secure else SentinelManagedConnection
     given = {**options, "connection_class": kind}
     return SentinelConnectionPool(address.service, sentinels, **given)
-
-
-def _is_secure(options: dict[str, Any]) -> bool:
-    return options.get("connection_class") is SSLConnection

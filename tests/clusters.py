@@ -51,11 +51,12 @@ class RealCluster(Cluster[Node], Breakable):
     """Three primaries, each with a replica.
 
     :param dead_after_ms: without an answer
+    :param node: what makes one of them
     """
 
-    def __init__(self, dead_after_ms: int = 1_000) -> None:
+    def __init__(self, dead_after_ms: int = 1_000, node: type[Node] = Node) -> None:
         options = (*node_options(dead_after_ms), "--appendonly", "no")
-        super().__init__([Node(*options) for _ in range(2 * PRIMARIES)])
+        super().__init__([node(*options) for _ in range(2 * PRIMARIES)])
 
     def shard(self, primary: Node) -> list[Node]:
         """Return one of the first primaries, and its first replica."""
@@ -66,6 +67,9 @@ class RealCluster(Cluster[Node], Breakable):
 class Watcher(Node):
     """A Sentinel that watches the primary at a port."""
 
+    lines: tuple[str, ...] = ()
+    """More of its configuration."""
+
     def __init__(self, primary: int, dead_after_ms: int = 500) -> None:
         super().__init__()
         self._watched = primary, dead_after_ms
@@ -73,7 +77,8 @@ class Watcher(Node):
     def command(self) -> list[str]:
         conf = self.socket.with_name("sentinel.conf")
         if not conf.exists():  # else it is as the Sentinel left it
-            conf.write_text(configuration(self.socket, self.port, *self._watched))
+            written = configuration(self.socket, self.port, *self._watched)
+            conf.write_text("\n".join([written, *self.lines]))
         return [program(), str(conf), "--sentinel"]
 
 
@@ -81,11 +86,18 @@ class RealSentinels(Sentinels[Node], Breakable):
     """A primary and a replica, and three Sentinels that watch them.
 
     :param dead_after_ms: without an answer
+    :param node: what makes one of them
+    :param watcher: what makes a Sentinel
     """
 
-    def __init__(self, dead_after_ms: int = 500) -> None:
-        nodes = [Node(*QUICK, "--appendonly", "no") for _ in range(2)]
-        super().__init__(nodes, [Watcher(nodes[0].port, dead_after_ms) for _ in range(WATCHERS)])
+    def __init__(
+        self,
+        dead_after_ms: int = 500,
+        node: type[Node] = Node,
+        watcher: type[Watcher] = Watcher,
+    ) -> None:
+        nodes = [node(*QUICK, "--appendonly", "no") for _ in range(2)]
+        super().__init__(nodes, [watcher(nodes[0].port, dead_after_ms) for _ in range(WATCHERS)])
 
     async def follow_another_than(self, node: Node) -> bool:
         """Whether a Sentinel knows of another primary."""

@@ -46,7 +46,7 @@ class RealServer:
         try:
             async with await anyio.connect_unix(self.socket) as connection:
                 await connection.send(b"PING\r\n")
-                return (await connection.receive()).startswith(b"+PONG")
+                return (await connection.receive()).startswith((b"+PONG", b"-NOAUTH"))
         except (OSError, anyio.EndOfStream):
             await anyio.lowlevel.checkpoint()
             return False

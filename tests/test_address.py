@@ -8,6 +8,7 @@ from delayq.address import Address, parsed
 
 USER = {"username": "me", "password": "p@w"}
 SECURE = {"connection_class": SSLConnection}
+CA = {"ssl_ca_certs": "ca.pem"}
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,21 @@ SECURE = {"connection_class": SSLConnection}
         ("redis+sentinel://h/main", Address("sentinel", (("h", 26379),), {}, "main")),
         (
             "rediss+sentinel://me:p%40w@g:1,h:2/my%20service/3",
-            Address("sentinel", (("g", 1), ("h", 2)), SECURE | USER | {"db": 3}, "my service"),
+            Address(
+                *("sentinel", (("g", 1), ("h", 2)), SECURE | USER | {"db": 3}, "my service"),
+                {"ssl": True},
+            ),
+        ),
+        (
+            "redis+sentinel://h/main?sentinel_username=me&sentinel_password=p%40w&db=1",
+            Address("sentinel", (("h", 26379),), {"db": 1}, "main", USER),
+        ),
+        (
+            "rediss+sentinel://h/main?ssl_ca_certs=ca.pem",
+            Address(
+                *("sentinel", (("h", 26379),), SECURE | CA, "main"),
+                {"ssl": True} | CA,
+            ),
         ),
     ],
 )
@@ -57,6 +72,7 @@ def test_a_url_that_cannot_be_understood_is_refused_with_the_reason(url: str, sa
     [
         ("redis+cluster://me:p:w@a:1,b:2", "redis+cluster://me:***@a:1,b:2"),
         ("redis+sentinel://:pw@a:1/main/0", "redis+sentinel://:***@a:1/main/0"),
+        ("redis+sentinel://a/m?sentinel_password=pw", "redis+sentinel://a/m?sentinel_password=***"),
         ("rediss+cluster://a?password=pw&db=0", "rediss+cluster://a?password=***&db=0"),
     ],
 )

@@ -47,10 +47,13 @@ async def sentinels() -> AsyncIterator[RealSentinels]:
 
 
 class Load:
-    """A load in the middle of which something fails: one publisher, two consumers, a poller."""
+    """A load in the middle of which something fails: one publisher, two consumers, a poller.
 
-    def __init__(self, servers: RealCluster | RealSentinels) -> None:
-        self._servers = servers
+    :param url: instead of the servers' own
+    """
+
+    def __init__(self, servers: RealCluster | RealSentinels, url: str = "") -> None:
+        self._url = url or servers.url
         self.longest_s = 0.0
         """The longest time until a message was accepted, tried again and again."""
         self.took_s = 0.0
@@ -60,7 +63,7 @@ class Load:
 
     async def run(self, fault: Callable[[], Awaitable[object]]) -> None:
         """Have `fault` happen; return when all that is left of the messages was handled."""
-        server = Server(self._servers.url)
+        server = Server(self._url)
         async with server.client() as client:
             self.queue = Queue(lambda: client, KEYS, "strict", Retry(base_ms=1, cap_ms=1))
             async with troupe(server, self.queue) as self.t:
