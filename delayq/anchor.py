@@ -4,6 +4,7 @@ A role has one connection that carries its leases and nothing else. When the pro
 server closes it, and whoever stands by, asking for its `CLIENT ID`, learns that at once.
 """
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ PATIENCE_S = 2.0
 """How long after an outage a connection that is gone proves nothing: twice what a holder needs."""
 LOOK_S = 0.1
 """For how long one look at the server's connections answers all who ask."""
+LATE_S = 0.5
+"""How long an answer is waited for that nobody wants any more."""
 _FORGET_S = 2.0
 _CLIENT_ID = re.compile(r"[1-9][0-9]{0,17}")
 
@@ -164,16 +167,34 @@ class Anchor:
 
         :raises ServerError: if the server did not answer, or refused
         """
-        with self._calling():
-            return await scripts.command(self._client, *words)
+        return await self._whole(lambda: scripts.command(self._client, *words))
 
     async def run(self, name: str, keys: list[str], args: Sequence[object]) -> Any:
         """Run one script of a lease.
 
         :raises ServerError: if the server did not answer, or refused
         """
+        return await self._whole(lambda: scripts.run(self._client, name, keys, args))
+
+    async def _whole(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Make a call that is answered though its caller is cancelled, as when one term ends.
+
+        redis-py closes the connection of a call that is cut short; others would see it gone, and
+        take over every lease that names it.
+        """
+        calling = asyncio.ensure_future(self._made(call))
+        try:
+            return await asyncio.shield(calling)
+        except asyncio.CancelledError:
+            with anyio.move_on_after(LATE_S, shield=True):
+                await asyncio.wait([calling])
+            if not calling.cancel():
+                calling.exception()  # for nobody
+            raise
+
+    async def _made(self, call: Callable[[], Awaitable[Any]]) -> Any:
         with self._calling():
-            return await scripts.run(self._client, name, keys, args)
+            return await call()
 
     async def _cut(self) -> bool:
         """Tell whether the connection was closed, as far as this side has heard."""

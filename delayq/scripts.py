@@ -98,11 +98,12 @@ THEIRS = (redis_errors.RedisError, redis_errors.RedisClusterException, OSError)
 _WORDS = re.compile(
     r"\b(LEASELOST|NOGROUP|no such key|WRONGKEY|OOM|READONLY|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN"
     r"|TRYAGAIN|NOPERM|ACL failure|The user executing the script|NOAUTH|WRONGPASS|MISCONF"
-    r"|NOREPLICAS|UNBLOCKED|same key slot|Cluster mode is not enabled)\b"
+    r"|NOREPLICAS|UNBLOCKED|non local key|same key slot|Cluster mode is not enabled)\b"
 )
 _PASSING = (
     *("LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS"),
     "UNBLOCKED",  # a primary became a replica
+    "non local key",  # its slot moves, and a key was deleted by the script that asks for it
 )
 _ERRORS: dict[str, type[DelayqError]] = {
     "LEASELOST": LeaseLost,

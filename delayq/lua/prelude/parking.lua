@@ -51,8 +51,8 @@ end
 local function wait_in_place(waiting, key, place, id)
   local begins = row_of(key, place)
   local before, row = first_row(waiting, begins), begins .. ' ' .. id
-  if before and before ~= row then redis.call('ZREM', waiting, before) end
   redis.call('ZADD', waiting, 0, row)
+  if before and before ~= row then redis.call('ZREM', waiting, before) end
   return row
 end
 
@@ -85,9 +85,12 @@ local function let_go(parking, key, now)
 end
 
 -- Has the messages of a key wait no more for the one that had this place, if it is parked, and the next ones come.
+-- The last row may be the last of all: `waiting` is not asked for after that (see `unschedule`).
 local function unpark(parking, key, place, now)
   local row = key and place and first_row(parking.waiting, row_of(key, place))
   if not row then return end
+  local is_last = #rows_from(parking.waiting, row_of(key), 0, 2) == 1
+  if is_last then redis.call('HDEL', parking.parked, key) end
   redis.call('ZREM', parking.waiting, row)
-  if blocker_of(parking.parked, parking.waiting, key) then let_go(parking, key, now) end
+  if not is_last and blocker_of(parking.parked, parking.waiting, key) then let_go(parking, key, now) end
 end

@@ -33,12 +33,14 @@ local function schedule_messages(schedule, bodies, arrival, messages)
   redis.call('ZADD', schedule, unpack(members))
 end
 
--- Takes members out of the schedule, after they were added elsewhere: a fault leaves a duplicate, not a loss.
+-- Takes members out of the schedule, after they were added elsewhere: a fault leaves a duplicate, not a loss. In a slot
+-- that is being moved a key that was deleted is out of reach: so what is left is counted before.
 local function unschedule(schedule, bodies, arrival, members, ids)
   if #members == 0 then return end
-  redis.call('ZREM', schedule, unpack(members))
+  local left = redis.call('ZCARD', schedule)
+  left = left - redis.call('ZREM', schedule, unpack(members))
   redis.call('HDEL', bodies, unpack(ids))
-  if redis.call('EXISTS', schedule) == 0 then redis.call('DEL', arrival) end
+  if left == 0 then redis.call('DEL', arrival) end
 end
 
 -- Makes a dead letter of what is scheduled and is no message.
