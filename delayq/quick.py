@@ -30,7 +30,10 @@ def quick(kind: type[Any]) -> type[Any]:
             if not self.is_connected:
                 await self.connect()  # to where the primary is now; redis-py's own goes back
             writer = self._writer
-            if isinstance(command, list) and not writer.is_closing():
+            if writer.is_closing():  # uvloop raises a RuntimeError if it is written to
+                await self.disconnect(nowait=True)
+                raise redis_errors.ConnectionError("closed before it was written to")
+            if isinstance(command, list):
                 writer.writelines(command)
                 command = b""
                 if not writer.transport.get_write_buffer_size():

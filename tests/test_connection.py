@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +217,15 @@ async def test_a_connection_that_is_closed_while_it_is_written_to_says_so(server
             await anyio.lowlevel.checkpoint()
             await connection.disconnect(nowait=True)
         assert said == ["closed while it was written to"]
+
+
+@pytest.mark.skipif(find_spec("uvloop") is None, reason="uvloop is not installed")
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})], scope="module")
+async def test_a_connection_that_was_closed_says_so_on_uvloop_too(real_server: RealServer) -> None:
+    async with Server(real_server.url).client(one_connection=True) as client:
+        await client.ping()
+        connection: Any = client.connection
+        connection._writer.transport.abort()
+        with pytest.raises(redis_errors.ConnectionError, match="closed before"):
+            await connection.send_packed_command([b"x"])
+        assert await client.ping()
