@@ -1,8 +1,8 @@
 """Sentinels, and connections to whichever server they say is the primary."""
 
-import asyncio
 from typing import Any
 
+import anyio
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import (
     MasterNotFoundError,
@@ -36,12 +36,12 @@ class Sentinels(Sentinel):
 
         :raises MasterNotFoundError: if there is none, or no Sentinel answers
         """
-        asked = (sentinel.sentinel_masters() for sentinel in self.sentinels)
-        answers = await asyncio.gather(*asked, return_exceptions=True)
-        await asyncio.gather(
-            *(sentinel.connection_pool.disconnect() for sentinel in self.sentinels)
-        )
-        silent = next((a for a in answers if isinstance(a, RedisError | OSError)), None)
+        answers: list[Any] = []
+        # Not asyncio's `gather`: cancelled, it raises what no cancel scope knows as its own.
+        async with anyio.create_task_group() as asking:
+            for sentinel in self.sentinels:
+                asking.start_soon(_ask, sentinel, answers)
+        silent = next((a for a in answers if isinstance(a, Exception)), None)
         known = [a[service_name] for a in answers if isinstance(a, dict) and service_name in a]
         latest = max(known, key=lambda state: int(state["config-epoch"]), default=None)
         if latest is None:
@@ -49,6 +49,17 @@ class Sentinels(Sentinel):
         if not self.check_master_state(latest, service_name):
             raise MasterNotFoundError(f"the primary of {service_name!r} is down")
         return latest["ip"], latest["port"]
+
+
+async def _ask(sentinel: Any, answers: list[Any]) -> None:
+    """Add what a Sentinel tells of the primaries that it watches, or why it does not."""
+    try:
+        answers.append(await sentinel.sentinel_masters())
+    except (RedisError, OSError) as error:
+        answers.append(error)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await sentinel.connection_pool.disconnect(inuse_connections=False)
 
 
 def followed(address: Address, sentinels: Sentinels, options: dict[str, Any]) -> Any:

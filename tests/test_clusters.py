@@ -162,6 +162,17 @@ async def test_the_sentinel_that_knows_of_the_latest_failover_is_believed(
         old.close()
 
 
+async def test_a_call_that_is_given_up_while_sentinels_are_asked_ends_alone(
+    sentinels: RealSentinels,
+) -> None:
+    for watcher in sentinels.watchers:
+        watcher.freeze()
+    async with Server(sentinels.url).client() as client:
+        with anyio.move_on_after(0.1) as waiting:
+            await client.ping()
+        assert waiting.cancelled_caught
+
+
 async def test_a_failover_that_is_asked_for_ends_no_lease(sentinels: RealSentinels) -> None:
     load = Load(sentinels)
     await load.run(lambda: sentinels.watchers[0].say("SENTINEL FAILOVER", SERVICE))
