@@ -200,7 +200,7 @@ async def _problems(client: Redis, keys: LaneKeys, found: Stats) -> list[Finding
 async def _types(client: Redis, keys: LaneKeys) -> Findings:
     streams = (keys.stream, keys.dead, keys.bell, keys.vacancy)
     hashes = (keys.bodies, keys.dedup, keys.parked, keys.halted, keys.lease())
-    sets = (keys.schedule, keys.recent, keys.waiting, keys.standby)
+    sets = (keys.schedule, keys.recent, keys.waiting, keys.standby, keys.members)
     expected = dict.fromkeys(keys.all, "string") | dict.fromkeys(streams, "stream")
     expected |= dict.fromkeys(hashes, "hash") | dict.fromkeys(sets, "zset")
     for key, kind in expected.items():

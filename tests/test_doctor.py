@@ -9,6 +9,7 @@ from delayq.doctor import Finding, examine_queue, examine_server
 from delayq.keys import GROUP
 from delayq.lease import Lease
 from delayq.pending import Pending
+from delayq.share import Members
 from tests.conftest import KEYS, Client
 from tests.processes import run
 from tests.state import dump
@@ -44,6 +45,16 @@ async def test_a_queue_in_good_order_is_ok(
     [finding] = await of_the_queue(client)
     assert (finding.level, finding.about) == ("ok", "orders")
     assert "1 scheduled, 0 ready, 1 pending" in finding.said
+
+
+async def test_what_consumers_share_their_lanes_by_is_in_good_order(
+    client: Client, queue: Queue
+) -> None:
+    for keys in (KEYS, queue.group("billing").keys):
+        await Members(client, keys, "c1").attend()
+        assert await client.exists(keys.members)
+        findings = [finding async for finding in examine_queue(client, [keys])]
+        assert [finding.level for finding in findings] == ["ok"]
 
 
 async def test_nothing_at_all_is_ok(client: Client) -> None:
@@ -84,7 +95,7 @@ async def test_a_halted_lane_and_parked_keys_are_told(client: Client) -> None:
 async def test_every_key_of_the_wrong_type_is_named(client: Client) -> None:
     for key in KEYS.all:
         await client.geoadd(key, [0, 0, "x"]) if key not in (
-            *(KEYS.schedule, KEYS.recent, KEYS.waiting, KEYS.standby),
+            *(KEYS.schedule, KEYS.recent, KEYS.waiting, KEYS.standby, KEYS.members),
         ) else await client.set(key, "x")
     findings = await of_the_queue(client)
     assert {finding.level for finding in findings} == {"problem"}
