@@ -24,25 +24,12 @@ class Newer(NamedTuple):
     reason: str
 
 
-class Elsewhere(NamedTuple):
-    """An entry that was delivered, and is for another group: a retry, or a dead letter redriven."""
-
-    entry: str
-    delivered: int
-
-
 Delivered = Delivery | Malformed | Newer
 """What there is to do something about."""
 
 
-def delivered_as(
-    entry: str, delivered: int, fields: Sequence[str], codec: Codec, group: str
-) -> Delivered | Elsewhere:
-    """Read an entry that `group` was delivered, for the `delivered`-th time."""
-    if fields[-2:-1] == ["for"] and fields[-1] != group and "published" in fields[::2]:
-        return Elsewhere(
-            entry, delivered
-        )  # it comes from a schedule: no foreign field of that name
+def delivered_as(entry: str, delivered: int, fields: Sequence[str], codec: Codec) -> Delivered:
+    """Read an entry that was delivered, for the `delivered`-th time."""
     try:
         message = decode_entry(entry, fields, delivered, codec)
         return Delivery(entry, message, delivered)

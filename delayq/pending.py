@@ -11,7 +11,7 @@ from typing import Any
 from delayq import scripts
 from delayq.anchor import UNKNOWN
 from delayq.connection import outlast
-from delayq.delivered import Delivered, Elsewhere, delivered_as
+from delayq.delivered import Delivered, delivered_as
 from delayq.errors import GroupMissing, ServerOutOfMemory
 from delayq.groups import Start, ensure
 from delayq.lease import Lease
@@ -31,7 +31,7 @@ MAX_ERROR_CHARS = 1_000
 class Batch:
     """What one fetch delivered, in the order of the stream."""
 
-    deliveries: list[Delivered | Elsewhere]
+    deliveries: list[Delivered]
     last_id: str = ""
     """Where nothing was delivered: the id after which the next entry comes; '' to fetch again."""
     held_back: bool = False
@@ -93,7 +93,8 @@ class Pending:
     ) -> Batch:
         """Acknowledge `acks`, and deliver `count` messages at most: pending from `start`, then new.
 
-        In an ordered queue pending means pending for anyone, else for the holder of `lease`.
+        In an ordered queue pending means pending for anyone, else for the holder of `lease`. What
+        is for another group is done with unseen.
 
         :param call: an id of this call; made again with the same one, it counts no delivery twice
         :param busy: whether others are in hand; then a message's last delivery is held back
@@ -111,9 +112,7 @@ class Pending:
         deliveries += [read(entry, 1, fields) for entry, fields in new]
         return Batch(deliveries, last_id, bool(held_back))
 
-    async def redeliver(
-        self, lease: Lease, messages: Sequence[tuple[str, int]]
-    ) -> list[Delivered | Elsewhere]:
+    async def redeliver(self, lease: Lease, messages: Sequence[tuple[str, int]]) -> list[Delivered]:
         """Deliver again messages that are pending for the holder of `lease`, and count it.
 
         :param messages: for each its entry, and how often it was delivered up to now
@@ -297,8 +296,8 @@ class Pending:
         keys = [lease.key, self._queue.keys.stream, *more_keys]
         return await scripts.run(self._queue.client, name, keys, [lease.epoch, self._group, *args])
 
-    def _delivered(self, entry: str, delivered: int, fields: list[str]) -> Delivered | Elsewhere:
-        return delivered_as(entry, delivered, fields, self._codec, self._group)
+    def _delivered(self, entry: str, delivered: int, fields: list[str]) -> Delivered:
+        return delivered_as(entry, delivered, fields, self._codec)
 
 
 def _bounded(error: str) -> str:

@@ -121,9 +121,9 @@ class Service(Settling):
             await self._pause(self._until_settled)
 
     async def _more(self, room: int) -> None:
-        batch, ours = await self._fetch(room, busy=self._busy())
+        batch = await self._fetch(room, busy=self._busy())
         # A group that was made anew begins at the beginning: with what is in hand as well.
-        new = [d for d in ours if d.entry not in self._in_hand]
+        new = [d for d in batch.deliveries if d.entry not in self._in_hand]
         await self._hand_out(new)
         self._alone = self._alone or batch.held_back
         if batch.last_id and not self._unacked:

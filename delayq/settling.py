@@ -7,7 +7,7 @@ import anyio
 
 from delayq.bell import Bell
 from delayq.clock import Clock, mono_s
-from delayq.delivered import Delivered, Elsewhere, Malformed
+from delayq.delivered import Delivered, Malformed
 from delayq.errors import GroupMissing
 from delayq.events import Acked, DeadLettered, Observer, Retried
 from delayq.handling import Handling
@@ -45,7 +45,7 @@ class Settling:
         self.work = work
         self.term = term
         self._unacked: list[tuple[str, str]] = []
-        """Entries to acknowledge, each with the id of its message, or '' if nobody handled it."""
+        """Entries to acknowledge, each with the id of its message."""
         self._unacked_since = 0.0
         self._acking = anyio.Lock(fast_acquire=True)
         """Acknowledgements leave in the order in which they were earned."""
@@ -53,18 +53,12 @@ class Settling:
 
     def _handled(self, delivery: Delivery) -> None:
         if self.work.acknowledge:
-            self._earned([(delivery.entry, delivery.message.id)])
+            if not self._unacked:
+                self._unacked_since = mono_s()
+            self._unacked.append((delivery.entry, delivery.message.id))
 
-    def _earned(self, acked: Sequence[tuple[str, str]]) -> None:
-        if not self._unacked:
-            self._unacked_since = mono_s()
-        self._unacked += acked
-
-    async def _fetch(self, count: int, *, busy: bool) -> tuple[Batch, list[Delivered]]:
-        """Acknowledge what was handled and fetch what comes next, in one round trip.
-
-        :return: what came, and of that what is ours
-        """
+    async def _fetch(self, count: int, *, busy: bool) -> Batch:
+        """Acknowledge what was handled and fetch what comes next, in one round trip."""
         pending, call = self.work.pending, new_id()
         async with self._acking:
             acked, self._unacked = self._unacked[:MAX_ACKS], self._unacked[MAX_ACKS:]
@@ -84,14 +78,7 @@ class Settling:
             self._report_acked(acked)
         if batch.deliveries:
             self._start = "(" + batch.deliveries[-1].entry
-        return batch, self._ours(batch.deliveries)
-
-    def _ours(self, deliveries: Sequence[Delivered | Elsewhere]) -> list[Delivered]:
-        """Leave out what is for other groups: it is acknowledged unseen."""
-        ours = [each for each in deliveries if not isinstance(each, Elsewhere)]
-        if len(ours) < len(deliveries):
-            self._earned([(each.entry, "") for each in deliveries if isinstance(each, Elsewhere)])
-        return ours
+        return batch
 
     async def _flush(self) -> None:
         """Acknowledge what was handled: when this returns, nothing of it is under way either."""
@@ -105,8 +92,7 @@ class Settling:
 
     async def _redeliver(self, messages: Sequence[tuple[str, int]]) -> list[Delivered]:
         pending = self.work.pending
-        found = await self.term.fenced("fetch", lambda lease: pending.redeliver(lease, messages))
-        return self._ours(found)
+        return await self.term.fenced("fetch", lambda lease: pending.redeliver(lease, messages))
 
     async def _give_back(self, deliveries: Sequence[Delivered]) -> None:
         """Take back the delivery of what was fetched and not begun."""
@@ -141,8 +127,8 @@ class Settling:
         self.work.observe(DeadLettered(self.work.role, epoch, message_id, deliveries, *why))
 
     def _report_acked(self, acked: list[tuple[str, str]]) -> None:
-        ids = tuple([message_id for _, message_id in acked if message_id])
-        if ids:
+        if acked:
+            ids = tuple([message_id for _, message_id in acked])
             self.work.observe(Acked(self.work.role, self.term.lease.epoch, ids))
 
     def _report_retry(self, delivery: Delivery, outcome: Again | Park) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from delayq import InvalidName, LaneKeys, Message, Poller, Queue, Server
 from delayq.anchor import Anchor
-from delayq.delivered import Elsewhere
 from delayq.errors import GroupInUse, GroupMissing
 from delayq.groups import slowest
 from delayq.keys import GROUP
@@ -69,11 +68,10 @@ async def test_a_retry_comes_back_to_its_group_alone(
     assert (await ours.queue.stats()).scheduled == 0
     assert (await theirs.queue.stats()).scheduled == 1
     assert (await ours.promote(), await theirs.promote()) == (0, 1)
-    [retried] = await ours.fetch()
-    assert isinstance(retried, Elsewhere)
+    assert await ours.fetch() == []
+    assert (await ours.queue.stats()).pending == 0, "it is done with what it passed unseen"
     again = await theirs.one()
     assert again.message == Message("a", "a", None, {}, *again.message[4:6], deliveries=2)
-    await ours.pending.ack(ours.lease, [retried.entry])
     await theirs.pending.ack(theirs.lease, [again.entry])
     assert await client.xlen(KEYS.stream) == 0
 
@@ -85,7 +83,7 @@ async def test_a_retry_of_the_queues_own_handler_comes_back_to_it_alone(
     await ours.pending.retry_later(ours.lease, await ours.one(), 5)
     await theirs.pending.ack(theirs.lease, [(await theirs.one()).entry])
     assert await ours.promote() == 1
-    assert [type(d) for d in await theirs.fetch()] == [Elsewhere]
+    assert await theirs.fetch() == []
     assert (await ours.one()).message.deliveries == 2
 
 
@@ -95,6 +93,58 @@ async def test_what_a_group_publishes_is_for_all(ours: Side, theirs: Side) -> No
     assert ((await ours.queue.stats()).scheduled, (await theirs.queue.stats()).scheduled) == (1, 0)
     assert (await ours.one()).message.body == "now"
     assert (await theirs.one()).message.body == "now"
+
+
+@pytest.mark.parametrize("count", [1, 10])
+async def test_much_that_is_for_others_is_passed_in_one_call_or_two(
+    ours: Side, theirs: Side, count: int
+) -> None:
+    await ours.queue.publish_many(range(700))
+    for delivery in await theirs.fetch(count=700):
+        await theirs.pending.retry_later(theirs.lease, delivery, 0)  # type: ignore[arg-type]
+    for delivery in await ours.fetch(count=700):
+        await ours.pending.ack(ours.lease, [delivery.entry])  # type: ignore[attr-defined]
+    while await theirs.promote():
+        pass
+    await ours.queue.publish("behind them")
+    passed = await ours.pending.fetch(ours.lease, "(0", count)
+    assert (passed.deliveries, passed.last_id) == ([], ""), "there is more"
+    [delivery] = await ours.fetch(count=count)
+    assert delivery.message.body == "behind them"  # type: ignore[attr-defined]
+
+
+async def test_what_is_pending_for_a_dead_one_and_for_another_group_is_passed(
+    client: Client, make_queue: MakeQueue
+) -> None:
+    """As an older delayq left it."""
+    queue = make_queue("none")
+    ours, theirs = await side(client, queue), await side(client, queue.group("billing"))
+    await queue.publish("a")
+    await ours.pending.ack(ours.lease, [(await ours.one()).entry])
+    await theirs.pending.retry_later(theirs.lease, await theirs.one(), 0)
+    await theirs.promote()
+    words = ("GROUP", GROUP, ours.lease.holder, "STREAMS", KEYS.stream, ">")
+    [[_, [[entry, _]]]] = await client.execute_command("XREADGROUP", *words)
+    assert await ours.pending.redeliver(ours.lease, [(entry, 1)]) == []
+    assert (await queue.stats()).pending == 0
+    await theirs.pending.ack(theirs.lease, [(await theirs.one()).entry])
+    assert await client.xlen(KEYS.stream) == 0
+
+
+@pytest.mark.parametrize("ends", ["retried", "retried, and its key parked", "put off", "dead"])
+async def test_what_came_back_for_one_group_is_not_kept_for_one_that_is_away(
+    client: Client, ours: Side, theirs: Side, ends: str
+) -> None:
+    await theirs.queue.publish("a", key="k")
+    await theirs.pending.retry_later(theirs.lease, await theirs.one(), 0)
+    for _ in range(3):
+        await theirs.promote()
+        assert await client.xlen(KEYS.stream) == 2
+        delivery = await theirs.one()
+        await SETTLED[ends](theirs, delivery)
+        assert await client.xlen(KEYS.stream) == 1, "what was published is kept"
+        await theirs.queue.dead.redrive()
+    assert (await ours.one()).message.deliveries == 1
 
 
 async def test_a_retry_says_for_whom_it_is_only_where_there_are_others(
@@ -132,7 +182,7 @@ async def test_a_last_delivery_of_another_group_holds_nothing_back(
     await theirs.promote()
     await queue.publish("b")
     batch = await ours.pending.fetch(ours.lease, "-", 10, busy=True)
-    assert [type(d) for d in batch.deliveries] == [Delivery, Elsewhere, Delivery]
+    assert [type(d) for d in batch.deliveries] == [Delivery, Delivery]
     assert not batch.held_back
     alone = await theirs.pending.fetch(theirs.lease, "-", 10, busy=True)
     assert alone.held_back, "in its own group it is the last"
@@ -174,14 +224,14 @@ async def test_dead_letters_are_sent_again_to_their_group_alone(
     assert await theirs.queue.dead.redrive() == 1
     assert (await ours.queue.stats()).dead == 1
     await theirs.promote()
-    [elsewhere] = await ours.fetch()
-    assert isinstance(elsewhere, Elsewhere)
-    await ours.pending.ack(ours.lease, [elsewhere.entry])
+    assert await ours.fetch() == []
     assert (await theirs.one()).message[:2] == ("a", "a")
     assert await ours.queue.dead.redrive() == 1
     await ours.promote()
     assert (await ours.one()).message.body == "a"
-    assert isinstance((await theirs.fetch())[-1], Elsewhere)
+    [redriven] = await theirs.fetch()
+    assert isinstance(redriven, Delivery)
+    assert redriven.message.deliveries == 2, "its own, that is pending still"
 
 
 async def test_nothing_is_sent_again_to_a_group_that_is_not_there(

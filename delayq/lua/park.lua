@@ -53,6 +53,6 @@ if lost then let_go(parking, key, now) end
 local first, back_at_once = earliest_due(schedule), looks and not waits_until
 local due = back_at_once and int(now) or held_until(math.max(now, tonumber(waits_until or 0)), waiting)
 schedule_messages(schedule, bodies, arrival, {id, due, packed})
-acknowledge(stream, group, {entry}, others)
+acknowledge_one(stream, group, entry, found[2], others)
 if back_at_once and (not first or now < first) then ring(bell) end
 return waits_until and 1 or 0

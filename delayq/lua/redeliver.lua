@@ -1,4 +1,5 @@
--- Delivers again messages that are pending under the caller, counting the delivery. Repeated, it counts no other.
+-- Delivers again messages that are pending under the caller, counting the delivery. Repeated, it counts no other. What is
+-- for another group is done with unseen.
 --
 -- KEYS[1] lease  HASH   the consumer's lease
 -- KEYS[2] stream STREAM ready and pending messages
@@ -19,10 +20,10 @@ for i = 4, #ARGV, 2 do
   local id, deliveries = ARGV[i], ARGV[i + 1]
   if redis.pcall('XPENDING', stream, group, id, id, 1, consumer)[1] then -- an error, too, has no [1]
     local claimed = redis.call('XCLAIM', stream, group, consumer, 0, id, 'RETRYCOUNT', deliveries)[1]
-    if claimed then
+    if claimed and not is_for_another(claimed[2], group) then
       reply[#reply + 1] = {id, tonumber(deliveries), claimed[2]}
     else
-      redis.call('XACK', stream, group, id)
+      acknowledge(stream, group, {id})
     end
   end
 end

@@ -40,6 +40,6 @@ if key and park then
   wait_in_place(waiting, key, place, id)
   blocker_of(parked, waiting, key)
 end
-acknowledge(stream, group, {entry}, others)
+acknowledge_one(stream, group, entry, found[2], others)
 if not first or due < first then ring(bell) end
 return int(due)

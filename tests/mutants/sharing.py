@@ -27,8 +27,8 @@ SHARING = [
         "test_groups.py::test_an_entry_is_kept_until_both_are_done_with_it[0-dead]",
         (
             "lua/prelude/settling.lua",
-            "  acknowledge(stream, group, {entry})\n",
-            "  acknowledge(stream, group, {entry})\n  redis.call('XDEL', stream, entry)\n",
+            "return found and 1 or 0",
+            "redis.call('XDEL', stream, entry)\n  return found and 1 or 0",
         ),
     ),
     mutant(
@@ -48,27 +48,36 @@ SHARING = [
     mutant(
         "a handler sees what is for another group",
         "test_fanout.py::test_a_group_that_always_fails_leaves_the_others_untouched[none]",
-        ("delivered.py", 'fields[-2:-1] == ["for"]', "False"),
+        ("lua/fetch.lua", "= is_for_another(fields, group)", "= false"),
     ),
     mutant(
         "a foreign field keeps a message from all",
         "test_groups.py::test_a_foreign_field_is_not_taken_for_a_group",
-        ("delivered.py", ' and "published" in fields[::2]', ""),
+        (
+            "lua/prelude/groups.lua",
+            "if fields[i] == 'published' then return",
+            "if true then return",
+        ),
     ),
     mutant(
         "what is for another group stays pending",
-        "test_fanout.py::test_a_group_that_always_fails_leaves_the_others_untouched[none]",
-        ("settling.py", "if len(ours) < len(deliveries):", "if False:"),
+        "test_groups.py::test_a_retry_comes_back_to_its_group_alone",
+        ("lua/fetch.lua", "  acknowledge(stream, group, passed)\n", ""),
     ),
     mutant(
-        "what is passed unseen is told as acknowledged",
-        "test_fanout.py::test_a_group_that_always_fails_leaves_the_others_untouched[none]",
-        ("settling.py", "for _, message_id in acked if message_id]", "for _, message_id in acked]"),
+        "a stray that is for another group is delivered",
+        "test_groups.py::test_what_is_pending_for_a_dead_one_and_for_another_group_is_passed",
+        ("lua/redeliver.lua", " and not is_for_another(claimed[2], group)", ""),
     ),
     mutant(
-        "a last delivery of another group is held back",
-        "test_groups.py::test_a_last_delivery_of_another_group_holds_nothing_back",
-        ("lua/prelude/groups.lua", "if fields[last + 1] ~= group then return 0 end", ""),
+        "after much that is for others nothing more is looked for",
+        "test_groups.py::test_much_that_is_for_others_is_passed_in_one_call_or_two[10]",
+        ("lua/fetch.lua", " or #passed >= MAX_PASSED then return", " then return"),
+    ),
+    mutant(
+        "all retries of a group are kept for one that is away",
+        "test_groups.py::test_what_came_back_for_one_group_is_not_kept_for_one_that_is_away[retried]",
+        ("lua/prelude/groups.lua", "addressee(fields) == group and {} or others", "others"),
     ),
     mutant(
         "a group made anew begins now",

@@ -46,12 +46,33 @@ local function delete_done(stream, groups, ids)
   return done
 end
 
+-- Tells for which group alone an entry is: a retry, or a dead letter sent again. Nil if it is for all. What comes from
+-- no schedule may have a foreign field of that name.
+local function addressee(fields)
+  local last = #fields - 1
+  if fields[last] ~= 'for' then return nil end
+  for i = 1, last, 2 do
+    if fields[i] == 'published' then return fields[last + 1] end
+  end
+end
+
+local function is_for_another(fields, group)
+  local found = addressee(fields)
+  return found ~= nil and found ~= group
+end
+
 -- Acknowledges stream ids: they leave Redis, unless another group is not done with them. Returns how many were pending.
 local function acknowledge(stream, group, ids, others)
   if #ids == 0 then return 0 end
   local acked = redis.call('XACK', stream, group, unpack(ids))
   delete_done(stream, others or groups_of(stream, group), ids)
   return acked
+end
+
+-- Acknowledges an entry that has these fields. What is for this group alone nobody else waits for: however often it comes
+-- back, no more is kept for a group that is slow, or away.
+local function acknowledge_one(stream, group, entry, fields, others)
+  return acknowledge(stream, group, {entry}, addressee(fields) == group and {} or others)
 end
 
 -- Takes back deliveries of pending messages: they stay pending for `consumer`, delivered `deliveries` times.
@@ -63,13 +84,9 @@ local function uncount(stream, group, consumer, deliveries, ids)
 end
 
 -- How often a message was delivered before it came to the stream: its last field but for its place, and for whom it is.
--- One that is for another group is not delivered at all.
-local function earlier_deliveries(fields, group)
+local function earlier_deliveries(fields)
   local last = #fields - 1
-  if fields[last] == 'for' then
-    if fields[last + 1] ~= group then return 0 end
-    last = last - 2
-  end
+  if fields[last] == 'for' then last = last - 2 end
   for i = last, last - 2, -2 do
     if fields[i] == 'deliveries' then return tonumber(fields[i + 1]) or 0 end
   end

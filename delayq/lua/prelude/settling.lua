@@ -82,6 +82,6 @@ local function bury(stream, group, dead, parking, now, entry, deliveries, reason
       unpack(fields))
     unpark(parking, key, place_of(entry, found[2]), now)
   end
-  acknowledge(stream, group, {entry})
+  acknowledge_one(stream, group, entry, found and found[2] or {})
   return found and 1 or 0
 end
