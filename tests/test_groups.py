@@ -307,6 +307,19 @@ async def test_what_the_server_does_not_count_is_counted_one_by_one(
     assert (await theirs.queue.stats()).ready == count - 2
 
 
+@pytest.mark.parametrize("read", [0, 3, 120])
+async def test_what_is_too_much_to_be_counted_is_told_by_what_was_read(
+    client: Client, ours: Side, theirs: Side, read: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("delayq.browse._COUNTED", 200)
+    await ours.queue.publish_many(range(400))
+    every = [entry for entry, _ in await client.xrange(KEYS.stream)]
+    await client.xdel(KEYS.stream, every[-2])  # by foreign hands
+    if read:
+        await theirs.fetch(count=read)
+    assert (await theirs.queue.stats()).ready == 399 - read
+
+
 async def test_a_group_that_is_not_there_has_nothing(queue: Queue, theirs: Side) -> None:
     await queue.publish("a")
     stats = await queue.stats()

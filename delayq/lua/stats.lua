@@ -37,22 +37,30 @@ if not first and (own or #others == 0) then
   first = entry and entry[1]
 end
 
--- Counts what a group has not read, one by one, as far as `limit`, and some MB, allow.
-local function count_unread()
-  local count, bytes, from, page = 0, 0, unread, nil
+-- Counts entries one by one, as far as `limit`, and some MB, allow; tells whether these are all.
+local function count_from(from, to)
+  local count, bytes, page = 0, 0, nil
   repeat
-    page = redis.call('XRANGE', stream, from, '+', 'COUNT', 100)
+    page = redis.call('XRANGE', stream, from, to, 'COUNT', 100)
     for _, entry in ipairs(page) do
       for i = 2, #entry[2], 2 do bytes = bytes + #entry[2][i] end
     end
     count = count + #page
     if #page > 0 then from = '(' .. page[#page][1] end
   until #page < 100 or count >= tonumber(ARGV[4]) or bytes > 4000000
-  return count
+  return count, #page < 100
 end
 
--- Where there are others, what is kept may be for them. Servers from 7.0 on count what a group has not read, if what
--- was deleted allows it.
+-- Servers from 7.0 on count what a group has not read, if what was deleted allows it. Else it is little, or, for a group
+-- that is slow, what it has read is.
+local function count_unread()
+  local count, all = count_from(unread, '+')
+  if all then return count end
+  local read, all_read = count_from('-', last)
+  return all_read and redis.call('XLEN', stream) - read or count
+end
+
+-- Where there are others, what is kept may be for them.
 local function ready()
   if #others == 0 then return math.max(0, redis.call('XLEN', stream) - pending) end
   return own and (own.lag or count_unread()) or 0
