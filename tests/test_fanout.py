@@ -195,12 +195,52 @@ async def test_three_groups_under_kills_each_see_exactly_what_they_were_to(
     assert not parts & {"schedule", "bodies", "arrival", "waiting", "parked", "dead"}
 
 
+async def test_a_kill_in_one_group_of_several_lanes_is_none_of_the_other(
+    server: Server, client: Client, make_queue: MakeQueue
+) -> None:
+    queue, count = make_queue("none", lanes=4), 80
+    billing = queue.group("billing", ordering="key", on_failure="park", retry=QUICK)
+    late = queue.group("late", start="now")
+    async with troupes(server, queue, billing, late) as (ours, theirs, last):
+        for t in (ours, theirs):
+            t.consumer("c1")
+            t.consumer("c2")
+        theirs.poller()
+        while len({event.lane for event in theirs.tape.of(TookOver)}) < 4:
+            await theirs.tape.until(TookOver, after=theirs.tape.end)
+        for n in range(count):
+            theirs.failing[n] = [ValueError("no")] * (n % 3)
+            await queue.publish(n, key=str(n % 8))
+        await theirs.begins(count // 4)
+        await theirs.supervisor.kill("c1")
+        await ours.settled(count)
+        while len(done(theirs)) < count:
+            await theirs.begun.wait()
+        ours.held["kept"] = anyio.Event()
+        await publish(queue, "kept")
+        await ours.begins("kept")
+        last.consumer("c1")
+        while len(last.tape.of(TookOver)) < 4:
+            await last.tape.until(TookOver, after=last.tape.end)
+        await publish(queue, "end")
+        ours.held["kept"].set()
+        for t in (ours, theirs, last):
+            await t.begins("end")
+    assert sorted(n for n in ours.bodies if n not in {"kept", "end"}) == list(range(count))
+    assert {handled.deliveries for handled in ours.handled} == {1}
+    for key in range(8):
+        assert [n for n in done(theirs) if n % 8 == key] == list(range(key, count, 8))
+    assert last.bodies == ["end"]
+    for lane in queue.every_lane:
+        assert await client.xlen(lane.keys.stream) == 0
+
+
 KILLS = 3
 
 
 def done(t: Troupe) -> list[int]:
     """What was handled, in order: without what a kill had handled again."""
-    return [body for body in dict.fromkeys(t.succeeded) if body != "end"]
+    return [body for body in dict.fromkeys(t.succeeded) if body not in {"end", "kept"}]
 
 
 async def keep_killing(t: Troupe, lots: random.Random, count: int) -> None:
