@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import anyio
 from anyio import to_thread
 
+from delayq.cancelled import cancelled_inside
 from delayq.clock import mono_s
 from delayq.errors import LeaseLost
 from delayq.message import Message
@@ -193,11 +194,7 @@ async def outcome_of(
     except Exception as error:  # noqa: BLE001 - whatever a handler raises is the message's outcome
         return policy.decide(message.deliveries, error)
     except asyncio.CancelledError as error:
-        # It cancelled itself, or waited for a task that was cancelled; or it is really cancelled.
-        if anyio.current_effective_deadline() == -math.inf:
-            raise
-        _uncancel()
-        return policy.decide(message.deliveries, RuntimeError(f"cancelled from inside: {error}"))
+        return policy.decide(message.deliveries, cancelled_inside(error))
     return None
 
 
@@ -205,9 +202,3 @@ def _is_async(handler: object) -> bool:
     """Tell whether calling `handler` gives something to await."""
     called = getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(called)
-
-
-def _uncancel() -> None:
-    task = asyncio.current_task()
-    while task is not None and task.cancelling():
-        task.uncancel()

@@ -1,10 +1,12 @@
 """The promoter: moves what is due in one lane to its stream."""
 
+import asyncio
 import math
 
 import anyio
 
 from delayq.bells import Bells
+from delayq.cancelled import cancelled_inside
 from delayq.connection import outlast
 from delayq.events import Corrected, CorrectionFailed, Observer, Promoted
 from delayq.queue import OnDue, Queue
@@ -56,6 +58,7 @@ class Promoter:
             seen, wait_s = await Schedule(self._queue).due(now_ms)
             if seen:
                 await self._correct(on_due, seen)
+                return 0  # while the hooks ran, more may have become due
         return math.inf if wait_s is None else wait_s
 
     async def _correct(self, on_due: OnDue, seen: list[Scheduled]) -> None:
@@ -78,6 +81,9 @@ class Promoter:
             with anyio.fail_after(HOOK_TIMEOUT_S):
                 return seen.corrected(self._queue.codec.encode(await on_due(seen.message)))
         except Exception as error:  # noqa: BLE001 - one bad message must not stop the others
-            said = f"{type(error).__name__}: {error}"
-            self._observe(CorrectionFailed(self.name, seen.message.id, said))
-            return seen
+            failed = error
+        except asyncio.CancelledError as error:
+            failed = cancelled_inside(error)
+        said = f"{type(failed).__name__}: {failed}"
+        self._observe(CorrectionFailed(self.name, seen.message.id, said))
+        return seen

@@ -1,5 +1,6 @@
 """The delay poller and the producer."""
 
+import asyncio
 import math
 
 import anyio
@@ -60,6 +61,38 @@ async def test_a_turn_corrects_and_what_fails_goes_on_as_it_was(
     assert bodies == ['"A"', '"bad"', '"no json"', '"B"']
     assert [event.id for event in tape.of(CorrectionFailed)] == ["bad", "no json"]
     assert sum(len(event.ids) for event in tape.of(Corrected)) == 4
+
+
+async def test_a_hook_that_is_cancelled_from_inside_takes_nobody_along(
+    server: Server, client: Client, make_queue: MakeQueue
+) -> None:
+    async def hook(message: Message) -> object:
+        if message.body == "b":
+            raise asyncio.CancelledError
+        return message.body.upper()
+
+    queue = make_queue(on_due=hook)
+    for body in "abc":
+        await queue.publish(body, id=body, delay=1)
+    tape = Tape()
+    await Poller(server, queue, observe=tape).turn(FAR_MS)
+    bodies = [fields["body"] for _, fields in await client.xrange(KEYS.stream)]
+    assert bodies == ['"A"', '"b"', '"C"']
+    [failed] = tape.of(CorrectionFailed)
+    assert (failed.id, failed.error) == ("b", "RuntimeError: cancelled from inside: ")
+
+
+async def test_after_hooks_the_schedule_is_looked_at_again(
+    server: Server, make_queue: MakeQueue
+) -> None:
+    queue = make_queue(on_due=shout)
+    await queue.publish("a", delay=1)
+    await queue.publish("b", delay=3_600)
+    poller = Poller(server, queue)
+    assert await poller.turn(int(real_ms()) + 2_000) == 0, (
+        "what came due while hooks ran waits no more"
+    )
+    assert await poller.turn() > 3_000
 
 
 @pytest.mark.parametrize(
