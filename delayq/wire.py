@@ -20,8 +20,12 @@ ANSWER_S = 3.0
 """After how long without an answer a wire is given up: no script takes a hundredth of that."""
 STUCK_S = 1.0
 """After how long without an answer a call that is given up takes its wire along."""
-_BLOCKING = {"XREAD", "XREADGROUP", "WAIT", "WAITAOF"}
-"""Commands that would hold up those behind them."""
+_ALONE = {
+    *("XREAD", "XREADGROUP", "WAIT", "WAITAOF", "BLPOP", "BRPOP", "BRPOPLPUSH", "BLMOVE", "BLMPOP"),
+    *("BZPOPMIN", "BZPOPMAX", "BZMPOP", "SELECT", "AUTH", "HELLO", "RESET", "SHUTDOWN", "MONITOR"),
+    *("MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"),
+}
+"""Commands that hold up those behind them, or change the connection for all."""
 _INCOMPLETE = object()
 
 
@@ -42,7 +46,7 @@ class Client(Redis):
         :raises redis.RedisError: as it does
         """
         name = args[0]
-        if name in _BLOCKING or self.single_connection_client:
+        if name.split(" ", 1)[0].upper() in _ALONE or self.single_connection_client:
             execute: Any = super().execute_command
             return await execute(*args, **options)
         wire = self._wire

@@ -148,3 +148,21 @@ async def test_a_call_that_is_given_up_late_takes_its_wire_along(
                 await echo(wired, "given up")
     own.thaw()
     assert told == ["no answer"]
+
+
+@pytest.mark.parametrize("words", [("BLPOP", "list", 0), ("blpop", "list", 0)])
+async def test_a_command_that_blocks_holds_up_nobody(
+    client: Client, words: tuple[object, ...]
+) -> None:
+    async with anyio.create_task_group() as blocking:
+        blocking.start_soon(lambda: client.execute_command(*words))
+        while not (await client.info("clients"))["blocked_clients"]:
+            pass
+        assert await echo(client, "a") == ["a", 1]
+        blocking.cancel_scope.cancel()
+
+
+async def test_a_command_for_one_connection_changes_no_other(client: Client) -> None:
+    await client.set("key", "here")
+    await client.execute_command("MULTI")
+    assert await client.get("key") == "here"
