@@ -12,13 +12,15 @@ from delayq.clock import mono_s
 from delayq.connection import Server, outlast
 from delayq.events import Observer, in_lane
 from delayq.handling import Handler, Handling
-from delayq.keys import checked_name
+from delayq.keys import MAX_NAME, checked_name
 from delayq.link import Link
 from delayq.logs import log_trouble
 from delayq.queue import Queue
 from delayq.seat import Duty, Seat
 from delayq.share import ATTEND_S, Members, Share
 
+MAX_CONSUMER_NAME = 4 * MAX_NAME
+"""Characters: an app makes it of the names of queue, group and process."""
 _LEAVE_S = 1.0
 """How long leaving may take: whoever does not is soon seen no more."""
 
@@ -73,7 +75,7 @@ class Consumer:
         acknowledge: bool = True,
         observe: Observer = log_trouble,
     ) -> None:
-        self.name = checked_name("consumer", name)
+        self.name = checked_name("consumer", name, MAX_CONSUMER_NAME)
         check_limits(
             lease_ttl_s=lease_ttl_s,
             batch=batch,

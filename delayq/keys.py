@@ -14,16 +14,18 @@ GROUP = "delayq"
 
 MAX_LANES = 1_024
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+MAX_NAME = 128
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
-def checked_name(kind: str, name: str) -> str:
+def checked_name(kind: str, name: str, most: int = MAX_NAME) -> str:
     """Return `name` if it can stand in a key.
 
-    :raises InvalidName: if it is not 1 to 128 letters, digits, `_`, `.` or `-`
+    :param most: characters
+    :raises InvalidName: if it is not 1 to `most` letters, digits, `_`, `.` or `-`
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InvalidName(f"{kind} {name!r}: use 1 to 128 letters, digits, '_', '.' or '-'")
+    if not isinstance(name, str) or len(name) > most or not _NAME.fullmatch(name):
+        raise InvalidName(f"{kind} {name!r}: use 1 to {most} letters, digits, '_', '.' or '-'")
     return name
 
 

@@ -285,6 +285,24 @@ async def test_no_group_misses_what_waited_before_any_consumer_ran(server: Serve
     }
 
 
+async def test_names_of_any_length_that_is_allowed_go_together(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DELAYQ_NAME", "p" * 128)
+    app = App(redis_url=server.url)
+    orders, handled = app.queue("q" * 128, int), anyio.Event()
+
+    @orders.group("g" * 128).handler()
+    async def bill(_body: int, _context: Context) -> None:
+        handled.set()
+
+    with anyio.fail_after(30):
+        async with app:
+            await orders.publish(1)
+            await app.start()
+            await handled.wait()
+
+
 async def test_a_consumer_creates_all_groups_that_have_a_handler(server: Server) -> None:
     app = App(redis_url=server.url)
     orders = app.queue("orders", int)
