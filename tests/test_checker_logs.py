@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from delayq.verify.history import Fault, Found, Handled, Handling, Published
+from delayq.verify.history import Fault, FaultKind, Found, Handled, Handling, Published
 from delayq.verify.log import Log, merged, read
 from tests.histories import START_MS, Story, key
 
@@ -255,6 +255,48 @@ def test_a_stall_that_is_noticed_afterwards_tells_why() -> None:
     s.handle("c2", "a")
     s.fault("stall", "c1", ms=4_000)
     assert not s.judged(drained=False).violations
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "lasts_ms", "tells"),
+    [
+        ("cut", "c1", 0, False),
+        ("cut", "c1", 2_500, True),
+        ("server stall", "", 2_500, True),
+        ("slow", "c1", 2_500, False),  # it is told when it is over
+    ],
+)
+def test_a_fault_tells_why_for_as_long_as_it_lasts(
+    kind: FaultKind, target: str, lasts_ms: int, *, tells: bool
+) -> None:
+    s = a_run()
+    s.events.insert(0, Fault(1, "nemesis", kind, target, lasts_ms))
+    over(s)
+    s.handle("c2", "a")
+    said = [v.sentence for v in s.judged(drained=False).violations]
+    assert ["no fault tells why" in each for each in said] == ([] if tells else [True])
+
+
+@pytest.mark.parametrize("kind", ["thaw", "slow"])
+def test_what_was_noticed_of_a_stall_tells_why_two_are_at_once(kind: FaultKind) -> None:
+    s = a_run()
+    s.begins("c1", "b")
+    s.fault(kind, "c1", 1)
+    over(s)
+    s.handle("c2", "a")
+    verdict = s.judged(drained=False)
+    assert not verdict.violations
+    assert verdict.counts["faults"] == (kind == "thaw")
+
+
+def test_a_server_that_is_slow_tells_why_a_lease_was_lost_and_not_why_its_holder_went_on() -> None:
+    s = a_run()
+    s.begins("c1", "b")
+    s.fault("server slow", "", 1)
+    over(s)
+    s.handle("c2", "a")
+    [violation] = s.judged(drained=False).violations
+    assert "beside" in violation.sentence
 
 
 def test_what_a_forgetful_server_lost_is_counted_and_no_violation() -> None:

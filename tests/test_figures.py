@@ -58,3 +58,8 @@ def test_a_publish_waits_from_when_it_was_first_asked_for_until_it_is_accepted()
     ):
         read.recorded(event)
     assert read.waits == [3_520, 2]
+
+
+def test_what_was_slow_is_no_fault_that_somebody_is_followed_for() -> None:
+    read = figures(handling(1, "c1", 1), fault(900, "slow"), handling(1_000, "c2", 2))
+    assert not read.faults and not read.failovers

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
-from delayq import Server
+from delayq import Server, ServerUnreachable
+from delayq.verify import slowness
 from delayq.verify.faults import FAMILIES, possible
 from delayq.verify.plan import strikes
 from tests.conftest import Client
@@ -225,6 +227,24 @@ def test_a_seed_decides_which_fault_is_done_when() -> None:
     assert 80 < len(plan(7)) < 160
     for at in range(0, 60, 3):
         assert {strike.fault for strike in plan(7)[at : at + 3]} == {"a", "b", "c"}
+
+
+async def test_what_is_slow_is_told_when_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks, told = iter([0.0, 5.0, 5.03, 5.06, 5.145, 6.0]), list[int]()
+    monkeypatch.setattr(slowness, "mono_s", lambda: next(ticks))
+    looks = iter([ServerUnreachable("killed"), None, None])
+
+    async def look() -> None:
+        if error := next(looks):
+            raise error
+
+    def tell(ms: int) -> None:
+        told.append(ms)
+        watching.cancel()
+
+    with anyio.CancelScope() as watching:
+        await slowness.watch(tell, 50, look)
+    assert told == [60]
 
 
 def _children(pid: int) -> set[int]:

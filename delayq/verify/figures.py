@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from delayq.verify.history import Fault, Handling, Published, Publishing, Recorded, Where
+from delayq.verify.history import SLOW, Fault, Handling, Published, Publishing, Recorded, Where
 
 BOUNDS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 """Upper bounds of the classes of a histogram; the last class has none."""
@@ -68,7 +68,7 @@ class Figures:
         self.began_ns = self.began_ns or event.at_ns
         self.ended_ns = event.at_ns
         match event:
-            case Fault():
+            case Fault() if event.kind not in SLOW:
                 self.faults.append(event)
                 self._blame(event)
                 if event.kind == "server kill":

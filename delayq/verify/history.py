@@ -170,6 +170,7 @@ class Checked(InLane):
     passed: bool
 
 
+SLOW = {"slow", "server slow"}
 FaultKind = Literal[
     "kill",  # SIGKILL, or a stop that did not wait: the second signal, the end of the grace
     "stop",  # SIGTERM or SIGINT: graceful
@@ -184,6 +185,9 @@ FaultKind = Literal[
     "server stall",  # frozen, busy, or loading
     "server other",  # SCRIPT FLUSH, maxmemory, READONLY …
     "foreign",  # somebody else's command, which should be made by `audit.foreign`
+    # Nobody's: there was too much to do, for `ms`; told when it is over.
+    "slow",
+    "server slow",
 ]
 
 

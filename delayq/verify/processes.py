@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 
 from delayq.verify.fates import Fate, Fates
 from delayq.verify.history import (
+    SLOW,
     Fault,
     Handled,
     Handling,
@@ -75,7 +76,7 @@ class Processes:
                 self._ends(event)
             case Fault():
                 self._server_died |= event.kind == "server kill"
-                self.counts["faults"] += 1
+                self.counts["faults"] += event.kind not in SLOW
 
     def judge(self) -> Iterator[Finding]:
         """Judge what can be judged only at the end."""

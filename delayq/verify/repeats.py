@@ -24,14 +24,25 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from delayq.verify.fates import Fates
-from delayq.verify.history import Checked, Fault, Handled, Handling, Lease, Recorded, Terms, Where
+from delayq.verify.history import (
+    SLOW,
+    Checked,
+    Fault,
+    Handled,
+    Handling,
+    Lease,
+    Recorded,
+    Terms,
+    Where,
+)
 from delayq.verify.processes import told
 from delayq.verify.step import Finding
 
 BEFORE_NS = 1_000_000_000
 """How long before the first handling of a term a fault may be that ends it."""
-_STALLS = {"freeze", "stall", "server stall"}
-_ENDS = _STALLS | {"kill", "cut", "lost", "server kill", "server start", "foreign"}
+_STALLS = {"freeze", "thaw", "stall", "slow", "server stall"}
+_NOTICED = {"stall", *SLOW}
+_ENDS = _STALLS | {"server slow", "kill", "cut", "lost", "server kill", "server start", "foreign"}
 
 
 @dataclass(slots=True)
@@ -191,9 +202,11 @@ class Repeats:
         if isinstance(older, Handling | Checked):
             since_ns = self._terms_began.get((older.where, older.epoch), since_ns) - BEFORE_NS
         for fault in (*self._faults.get(older.process, ()), *self._faults.get("", ())):
-            # A stall that was noticed afterwards is told when it is over.
-            began_ns = fault.at_ns - fault.ms * 1_000_000 * (fault.kind == "stall")
-            if since_ns <= fault.at_ns and began_ns <= until.at_ns:
+            # What is noticed is told when it is over; what is done, before.
+            lasts_ns = fault.ms * 1_000_000
+            began_ns = fault.at_ns - lasts_ns * (fault.kind in _NOTICED)
+            ended_ns = fault.at_ns + lasts_ns * (fault.kind not in SLOW)
+            if since_ns <= ended_ns and began_ns <= until.at_ns:
                 yield fault
 
     def _told_faults(self, older: Recorded, until: Recorded) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from delayq.verify.log import Log
 from delayq.verify.part import CONCURRENCY, Part
 from delayq.verify.points import Armed, Points
 from delayq.verify.producing import Author
+from delayq.verify.slowness import SLOW_MS, watch
 from delayq.verify.workload import Step, poison, steps
 
 COUNT_S = 0.5
@@ -58,6 +59,7 @@ class Role:
         async with anyio.create_task_group() as beside:
             beside.start_soon(self._obey, orders)
             beside.start_soon(self._count)
+            beside.start_soon(watch, self._slow, SLOW_MS)
             await self.run()
             beside.cancel_scope.cancel()
 
@@ -93,6 +95,9 @@ class Role:
             self.log.write(Fault, kind="stall", target=self.part.process, **told)
         if not isinstance(event, _HOT):
             tell(event=type(event).__name__, **asdict(event))
+
+    def _slow(self, ms: int) -> None:
+        self.log.write(Fault, kind="slow", target=self.part.process, ms=ms)
 
     def _at_point(self, armed: Armed, message_id: str) -> None:
         tell(at=armed.point, act=armed.act, id=message_id)

@@ -28,6 +28,7 @@ from delayq.verify.players import Player
 from delayq.verify.scan import scan
 from delayq.verify.server import OwnServer
 from delayq.verify.settings import VerifySettings
+from delayq.verify.slowness import SERVER_SLOW_MS, watch
 from delayq.verify.stage import Nobody, Stage, translated
 from delayq.verify.staging import Patch, chosen, staged
 
@@ -63,6 +64,7 @@ class Run:
                 beside.start_soon(self._keep, player)
             beside.start_soon(self._resume)
             beside.start_soon(self._show)
+            beside.start_soon(watch, self._slow, SERVER_SLOW_MS, lambda: self.stage.command("PING"))
             with anyio.CancelScope() as playing:
                 if self._durable:
                     beside.start_soon(self._read_on, playing)
@@ -138,8 +140,12 @@ class Run:
             self.stage.ended(player, status)
             await anyio.sleep(BORN_AGAIN_S)
 
+    def _slow(self, ms: int) -> None:
+        """Tell that all waited for the server, or for us, whose proxies stand before it."""
+        self.stage.note("server slow", ms=ms)
+
     async def _drain(self) -> None:
-        self.stage.mend()
+        await self.stage.mend()
         self.ending.add("producer")
         await self._end("producer")
         await outlast(lambda: promote_what_is_far(self.stage.queue))

@@ -164,9 +164,10 @@ class Stage:
         if status not in _EXPECTED:
             self.crashes.append(f"{player.name}: exit status {status}: {player.last_words()}")
 
-    def mend(self) -> None:
-        """End every fault that is still being done."""
+    async def mend(self) -> None:
+        """End every fault that is still being done, or to be done."""
         for player in self.players:
+            await player.tell(do="disarm")
             player.proxy.heal()
             player.signal(signal.SIGCONT)
 
