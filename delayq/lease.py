@@ -51,6 +51,14 @@ class Lease:
         return self.ttl_s / 10
 
     @property
+    def renew_at(self) -> float:
+        """When to renew it, in monotonic seconds: a third of the ttl after the last call was sent.
+
+        So one that was answered late, of which little trust is left, is renewed at once.
+        """
+        return self.trusted_until + self.margin_s - self.ttl_s * 2 / 3
+
+    @property
     def ttl_ms(self) -> int:
         """The ttl, as the server wants it."""
         return round(self.ttl_s * 1000)

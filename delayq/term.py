@@ -60,7 +60,6 @@ class Term:
         self._renew_now = anyio.Event()
         self._called = anyio.Event()
         self._thaws_at = -math.inf
-        self._renewed_at = mono_s()
         self._beat_at = mono_s()
         self._blocked: tuple[str, str] | None = None
 
@@ -150,16 +149,14 @@ class Term:
     # -- in the loop --
 
     async def _keep(self) -> None:
-        period_s = self.lease.ttl_s / 3
         while True:
-            due_at = self._renewed_at + period_s
+            due_at = self.lease.renew_at
             with anyio.move_on_after(min(CHECK_S, max(0, due_at - mono_s()))):
                 await self._renew_now.wait()
             self._renew_now = anyio.Event()
             moved = await self.fenced("renew", lambda _: self._store.moved())
             if moved or mono_s() >= due_at - 0.01:
                 self.lease = await self.fenced("renew", self._store.renew)
-                self._renewed_at = mono_s()
 
     async def _distrust(self) -> None:
         """End the service when trust ends. Woken from a block it finds what the heartbeat did."""

@@ -8,6 +8,7 @@ import pytest
 
 from delayq import LeaseLost, Server, ServerUnreachable, scripts
 from delayq.anchor import Anchor
+from delayq.clock import mono_s
 from delayq.events import StoodBy
 from delayq.keys import GROUP
 from delayq.lease import Held, Lease, LeaseStore
@@ -116,6 +117,28 @@ async def test_a_holder_notices_that_its_connection_is_another(
         with pytest.raises(ServerUnreachable):
             await store.moved()
         assert await store.moved()
+
+
+async def test_a_lease_that_was_given_late_is_renewed_before_trust_in_it_ends(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renewed, renew = anyio.Event(), LeaseStore.renew
+
+    async def renewing(self: LeaseStore, lease: Lease) -> Lease:
+        after = await renew(self, lease)
+        renewed.set()
+        return after
+
+    monkeypatch.setattr(LeaseStore, "renew", renewing)
+    async with server.link("c1") as link:
+        store = LeaseStore(link.anchor, KEYS, "c1", 10)
+        lease = await store.acquire(KEY)
+        assert isinstance(lease, Lease)
+        late = lease.renewed(mono_s() - 8.5)  # when the call was sent that was answered now
+        term = Term(store, late, "c1", Tape(), calls=link.bells.bell("calls"))
+        with anyio.fail_after(5):
+            assert await term.run(renewed.wait), "trust ended"
+        assert term.trusted_until() > late.trusted_until
 
 
 async def test_trust_ends_before_the_server_lets_go(lease: Lease) -> None:
