@@ -51,7 +51,7 @@ class Keyed(Ordered):
         return self._paused and not self._unacked and self._pool.awake + self._returning <= waiting
 
     def _busy(self) -> bool:
-        return bool(self._pool.awake)
+        return bool(self._pool.awake or self._fetched)
 
     def _at_work(self) -> bool:
         return bool(self._pool.awake + self._returning)

@@ -4,8 +4,10 @@ Every call that changes something is one script. It takes the consumer's lease, 
 that is lost, and is safe to repeat after a lost reply.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import chain
 from typing import Any
 
 from delayq import scripts
@@ -27,15 +29,22 @@ MAX_ERROR_CHARS = 1_000
 """How much of an error a dead letter keeps."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Batch:
     """What one fetch delivered, in the order of the stream."""
 
-    deliveries: list[Delivered]
+    entries: Sequence[str] = ()
+    read: Callable[[], list[Delivered]] = list
+    """Reads them; that takes as long as to handle them may."""
     last_id: str = ""
     """Where nothing was delivered: the id after which the next entry comes; '' to fetch again."""
     held_back: bool = False
     """Whether there is a last delivery to be made when nothing is in hand."""
+
+    @cached_property
+    def deliveries(self) -> list[Delivered]:
+        """What is to be done something about, read when it is first asked for."""
+        return self.read()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +116,8 @@ class Pending:
         last = most if most > 1 else 0
         args = [lease.holder, scope, start, count, MAX_BYTES, last, int(busy), call or new_id()]
         last_id, held_back, old, new = await self._run("fetch", lease, [*args, *acks])
-        read = self._delivered
-        deliveries = [read(entry, delivered, fields) for entry, delivered, fields in old]
-        deliveries += [read(entry, 1, fields) for entry, fields in new]
-        return Batch(deliveries, last_id, bool(held_back))
+        entries = [each[0] for each in chain(old, new)]
+        return Batch(entries, partial(self._read, old, new), last_id, bool(held_back))
 
     async def redeliver(self, lease: Lease, messages: Sequence[tuple[str, int]]) -> list[Delivered]:
         """Deliver again messages that are pending for the holder of `lease`, and count it.
@@ -120,7 +127,7 @@ class Pending:
         """
         args = [part for entry, delivered in messages for part in (entry, delivered + 1)]
         delivered = await self._run("redeliver", lease, [lease.holder, *args])
-        return [self._delivered(*entry) for entry in delivered]
+        return self._read(delivered)
 
     async def give_back(self, lease: Lease, deliveries: Sequence[Delivered]) -> int:
         """Take back the last delivery of messages that were fetched and not begun.
@@ -296,8 +303,13 @@ class Pending:
         keys = [lease.key, self._queue.keys.stream, *more_keys]
         return await scripts.run(self._queue.client, name, keys, [lease.epoch, self._group, *args])
 
-    def _delivered(self, entry: str, delivered: int, fields: list[str]) -> Delivered:
-        return delivered_as(entry, delivered, fields, self._codec)
+    def _read(
+        self, old: Sequence[tuple[str, int, list[str]]], new: Sequence[tuple[str, list[str]]] = ()
+    ) -> list[Delivered]:
+        codec = self._codec
+        deliveries = [delivered_as(entry, count, fields, codec) for entry, count, fields in old]
+        deliveries += [delivered_as(entry, 1, fields, codec) for entry, fields in new]
+        return deliveries
 
 
 def _bounded(error: str) -> str:

@@ -2,7 +2,7 @@
 
 Two sides run beside each other. The *feed* acknowledges and fetches, in one call, as far ahead as
 the pace tells; the *pool* handles what is there. So the server works on the next batch while this
-process handles the last one.
+process reads and handles the last one.
 """
 
 import math
@@ -18,6 +18,7 @@ from delayq.errors import LeaseLost
 from delayq.handling import Context, Tenure, outcome_of
 from delayq.message import Delivery
 from delayq.pace import Pace
+from delayq.pending import Batch
 from delayq.pool import Pool
 from delayq.retry import Again, DeadLetter
 from delayq.settling import Settling, Work
@@ -47,6 +48,8 @@ class Service(Settling):
         self._tasks: TaskGroup
         self._in_hand: set[str] = set()
         """Entries that were delivered, and are not settled."""
+        self._fetched: tuple[Batch, set[str]] | None = None
+        """What came last, not read yet; and of that what was in hand already."""
         self._alone = False
         """Whether a last delivery is in hand, or waits until nothing is: it is made alone."""
         self._stopping = False
@@ -63,6 +66,7 @@ class Service(Settling):
             self._beside(tasks)
             while not self._stopping:
                 await self._turn()
+            await self._read()
             while self._at_work():
                 await self._wind_up()
             tasks.cancel_scope.cancel()
@@ -115,23 +119,39 @@ class Service(Settling):
         """Fetch what there is room for, or wait for a reason to look again."""
         if room := self._room():
             await self._more(room)
+        elif self._fetched:
+            await self._read()
         elif self._unacked and mono_s() >= self._unacked_since + SETTLE_S:
             await self._flush()
         else:
             await self._pause(self._until_settled)
 
     async def _more(self, room: int) -> None:
-        batch = await self._fetch(room, busy=self._busy())
-        # A group that was made anew begins at the beginning: with what is in hand as well.
-        new = [d for d in batch.deliveries if d.entry not in self._in_hand]
-        await self._hand_out(new)
+        if self._fetched:
+            async with anyio.create_task_group() as beside:
+                beside.start_soon(self._read)  # begins when the call is on its way
+                batch = await self._fetch(room, busy=self._busy())
+        else:
+            batch = await self._fetch(room, busy=self._busy())
+        if batch.entries:
+            # A group that was made anew begins at the beginning: with what is in hand as well.
+            self._fetched = batch, self._in_hand.intersection(batch.entries)
+            self._in_hand.update(batch.entries)
         self._alone = self._alone or batch.held_back
+        if len(batch.entries) == 1:
+            await self._read()  # it may have to be alone
         if batch.last_id and not self._unacked:
             await self._listen(batch.last_id)
 
+    async def _read(self) -> None:
+        """Read what came last, and have it handled."""
+        if self._fetched:
+            (batch, known), self._fetched = self._fetched, None
+            await self._hand_out([each for each in batch.deliveries if each.entry not in known])
+
     async def _hand_out(self, deliveries: Sequence[Delivered]) -> None:
         if deliveries:
-            self._alone = len(deliveries) == 1 and self._is_last(deliveries[0])
+            self._alone = self._alone or (len(deliveries) == 1 and self._is_last(deliveries[0]))
             self._in_hand.update([delivery.entry for delivery in deliveries])
             await self._take(deliveries)
 

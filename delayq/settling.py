@@ -74,10 +74,10 @@ class Settling:
                 # Foreign hands took the stream or its group away: begin again with what is left.
                 await self.term.fenced("create the group", lambda _: pending.make_group_anew())
                 self._start = "-"
-                batch = Batch([])
+                batch = Batch()
             self._report_acked(acked)
-        if batch.deliveries:
-            self._start = "(" + batch.deliveries[-1].entry
+        if batch.entries:
+            self._start = "(" + batch.entries[-1]
         return batch
 
     async def _flush(self) -> None:
