@@ -53,13 +53,15 @@ class Competing(Service):
             case Newer():
                 await self._put_off(delivery)
             case _:
-                await self._part_with(delivery, await self._outcome(delivery))
+                outcome = await self._outcome(delivery)
+                if outcome is None:
+                    self._handled(delivery)
+                else:
+                    await self._part_with(delivery, outcome)
         self._settled(delivery.entry)
 
-    async def _part_with(self, delivery: Delivery, outcome: Again | DeadLetter | None) -> None:
+    async def _part_with(self, delivery: Delivery, outcome: Again | DeadLetter) -> None:
         match outcome:
-            case None:
-                self._handled(delivery)
             case DeadLetter():
                 await self._bury(delivery, outcome)
             case Again():

@@ -36,18 +36,21 @@ local function values(count, from)
   return unpack(ARGV, from, from + count - 1)
 end
 
--- The commonest call: one message, due now, told to nobody; no backlog, and nothing that is due before it. Its first
--- write is that to the stream: if that fails nothing has changed, and what follows tells why.
+-- The commonest call: one message, due now, told to nobody; no backlog, and nothing that is due before it. If it
+-- fails nothing has changed, and what follows tells why.
 local id, count = ARGV[8], tonumber(string.match(ARGV[8 + 1] or '', '^%+0 ([1-9]%d*) $'))
 if count and ARGV[1] == '' and ARGV[6] == '0' and not ARGV[8 + 2 + count] then
   local now, call = now_ms(''), 'c:' .. ARGV[2]
-  local known, next_up = redis.pcall('ZSCORE', recent, call), redis.pcall('ZRANGE', schedule, 0, 0, 'WITHSCORES')
-  local alone = not known and not next_up.err and not (next_up[2] and tonumber(next_up[2]) <= now)
-  if alone and not redis.pcall('XADD', stream, '*', 'id', id, values(count, 8 + 2)).err then
-    redis.call('ZADD', recent, now + ARGV[4], call)
-    redis.call('PEXPIRE', recent, 2 * math.max(ARGV[4], ARGV[5]))
-    forget_old(recent, dedup, now, 10)
-    return {now}
+  local next_up = redis.pcall('ZRANGE', schedule, 0, 0, 'WITHSCORES')
+  local alone = not next_up.err and not (next_up[2] and tonumber(next_up[2]) <= now)
+  if alone and redis.pcall('ZADD', recent, 'NX', now + ARGV[4], call) == 1 then
+    if redis.pcall('XADD', stream, '*', 'id', id, values(count, 8 + 2)).err then
+      redis.call('ZREM', recent, call)
+    else
+      redis.call('PEXPIRE', recent, 2 * math.max(ARGV[4], ARGV[5]))
+      forget_old(recent, dedup, now, 10)
+      return {now}
+    end
   end
 end
 

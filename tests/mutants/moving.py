@@ -115,12 +115,12 @@ MOVING = [
     mutant(
         "a lone publish is not remembered",
         f"{AGAIN}[a]",
-        ("lua/publish.lua", "    redis.call('ZADD', recent, now + ARGV[4], call)\n"),
+        ("lua/publish.lua", " and redis.pcall('ZADD', recent, 'NX', now + ARGV[4], call) == 1"),
     ),
     mutant(
         "a lone publish made again does not look",
         f"{AGAIN}[a]",
-        ("lua/publish.lua", "local alone = not known and", "local alone ="),
+        ("lua/publish.lua", "'NX', now + ARGV[4], call) == 1", "now + ARGV[4], call)"),
     ),
     mutant(
         "a lone publish overtakes what is due",
