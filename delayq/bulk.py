@@ -13,10 +13,11 @@ Send = Callable[[Sequence[Outgoing]], Awaitable[list[Answer]]]
 
 
 class Bulk:
-    """Messages on their way, and what became of each."""
+    """Messages on their way, and what became of each; `limited` is as for `batches`."""
 
-    def __init__(self, messages: Sequence[Outgoing]) -> None:
+    def __init__(self, messages: Sequence[Outgoing], *, limited: bool = False) -> None:
         self._messages = messages
+        self._limited = limited
         self._receipts: dict[int, Receipt] = {}
         self._failures: list[DelayqError] = []
 
@@ -47,7 +48,7 @@ class Bulk:
         return [self._receipts[place] for place in range(len(self._messages))]
 
     async def _send_lane(self, places: Sequence[int], send: Send) -> None:
-        for batch in batches([self._messages[place] for place in places]):
+        for batch in batches([self._messages[place] for place in places], limited=self._limited):
             sent, places = places[: len(batch)], places[len(batch) :]
             try:
                 answers = await send(batch)

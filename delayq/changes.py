@@ -65,8 +65,8 @@ async def purge_ready(client: Redis, keys: LaneKeys, now_ms: int | None = None) 
     last: Any = await scripts.command(client, "XREVRANGE", keys.stream, "+", "-", "COUNT", 1)
     touched = [keys.stream, keys.recent, keys.schedule, keys.bodies, keys.bell]
     touched += [keys.parked, keys.waiting]
-    deleted, batch = 0, PROMOTE_LIMIT
-    while last and batch == PROMOTE_LIMIT:
+    deleted, batch = 0, -1
+    while last and batch != 0:
         args = [_now(now_ms), keys.group, last[0][0], PROMOTE_LIMIT]
         batch = await scripts.run(client, "purge_ready", touched, args)
         deleted += batch

@@ -117,6 +117,11 @@ class Outgoing(NamedTuple):
         return self.key or self.told[1:] or self.id
 
     @property
+    def delayed(self) -> bool:
+        """Whether it is to wait, as far as its publisher knows."""
+        return self.when != _NOW
+
+    @property
     def length(self) -> int:
         """About how many bytes it takes."""
         return sum(map(len, self.fields))

@@ -15,9 +15,9 @@ from delayq.errors import DelayqError
 from delayq.message import Outgoing, Receipt, new_id
 
 MAX_MESSAGES = 500
-"""Messages sent by one script at most, a few ms of the server's time; one of which others know
-counts twice, as it takes more than that."""
-MAX_BYTES = 4_000_000
+"""Messages sent by one script at most, 1 to 2 ms of the server's time; those that take more of it
+count for several: see `_weight`."""
+MAX_BYTES = 1_000_000
 """Bytes sent by one script, beyond which no message is added."""
 
 Answer = Receipt | DelayqError
@@ -25,8 +25,11 @@ Send = Callable[[Sequence[Outgoing], str], Awaitable[list[Answer]]]
 """Sends messages by one call, under an id of that call."""
 
 
-def batches(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
-    """Part messages, in their order, into what one script call takes."""
+def batches(messages: Iterable[Outgoing], *, limited: bool = False) -> Iterator[list[Outgoing]]:
+    """Part messages, in their order, into what one script call takes.
+
+    :param limited: whether the queue has a `max_backlog`, so that each is looked up
+    """
     batch: list[Outgoing] = []
     size, room = 0, MAX_MESSAGES
     for message in messages:
@@ -35,9 +38,18 @@ def batches(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
             batch, size, room = [], 0, MAX_MESSAGES
         batch.append(message)
         size += message.length
-        room -= 2 if message.told else 1
+        room -= _weight(message, limited=limited)
     if batch:
         yield batch
+
+
+def _weight(message: Outgoing, *, limited: bool) -> int:
+    """Return about how many times the time of a body that is due now a message takes.
+
+    One that is scheduled takes more still where the server's tables grow, as they do at millions.
+    """
+    alone = 1 if message.size == 1 else 2
+    return (3 if message.delayed else alone) + (3 if message.told or limited else 0)
 
 
 @dataclass(eq=False, slots=True)
@@ -58,10 +70,11 @@ class _Call:
 
 
 class Outbox:
-    """Sends messages through `send`, one call at a time."""
+    """Sends messages through `send`, one call at a time; `limited` is as for `batches`."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, *, limited: bool = False) -> None:
         self._send = send
+        self._limited = limited
         self._waiting: deque[_Slot] = deque()
         self._cut: _Call | None = None
         """A call whose answer nobody heard."""
@@ -110,7 +123,7 @@ class Outbox:
         self._pass_on()
 
     def _take(self) -> list[_Slot]:
-        batch = next(batches(slot.message for slot in self._waiting))
+        batch = next(batches((slot.message for slot in self._waiting), limited=self._limited))
         return [self._waiting.popleft() for _ in batch]
 
     def _pass_on(self) -> None:

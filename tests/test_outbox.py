@@ -10,6 +10,7 @@ import pytest
 from delayq import BacklogFull, Queue, Server, ServerUnreachable
 from delayq.clock import Clock
 from delayq.message import Outgoing, Receipt
+from delayq.message import outgoing as checked
 from delayq.outbox import Answer, Outbox, batches
 from delayq.publishing import Terms, publish
 from delayq.schedule import Schedule
@@ -218,8 +219,8 @@ async def test_publish_many_is_all_or_nothing_for_each_call(
     client: Client, make_queue: MakeQueue
 ) -> None:
     queue = make_queue(max_backlog=544)
-    with pytest.raises(BacklogFull, match="500 of 700 were accepted"):
-        await queue.publish_many(range(700))
+    with pytest.raises(BacklogFull, match="500 of 600 were accepted"):
+        await queue.publish_many(range(600))
     assert await client.xlen(KEYS.stream) == 500
     with pytest.raises(BacklogFull, match="0 of 45 were accepted"):
         await queue.publish_many(range(45))
@@ -227,10 +228,27 @@ async def test_publish_many_is_all_or_nothing_for_each_call(
     assert await client.xlen(KEYS.stream) == 544
 
 
-@pytest.mark.parametrize(("told", "sizes"), [("", [500, 100]), ("i", [250, 250, 100])])
-def test_a_call_has_fewer_messages_where_they_take_longer(told: str, sizes: list[int]) -> None:
-    messages = [outgoing(f"m{n}")._replace(told=told) for n in range(600)]
-    assert [len(batch) for batch in batches(messages)] == sizes
+@pytest.mark.parametrize(
+    ("options", "limited", "sizes"),
+    [
+        ({}, False, [500, 100]),
+        ({"key": "k"}, False, [250, 250, 100]),
+        ({"delay": 1}, False, [167, 167, 167, 99]),
+        ({"id": "i"}, False, [125, 125, 125, 125, 100]),
+        ({}, True, [125, 125, 125, 125, 100]),
+        ({"dedup_id": "d", "delay": 1}, False, [84] * 7 + [12]),
+    ],
+)
+def test_a_call_has_fewer_messages_where_they_take_longer(
+    options: Any, limited: bool, sizes: list[int]
+) -> None:
+    messages = [checked(f"m{n}", options) for n in range(600)]
+    assert [len(batch) for batch in batches(messages, limited=limited)] == sizes
+
+
+def test_a_call_has_fewer_messages_where_they_are_large() -> None:
+    messages = [checked("x" * 100_000, {}) for _ in range(25)]
+    assert [len(batch) for batch in batches(messages)] == [10, 10, 5]
 
 
 class Wound(Clock):

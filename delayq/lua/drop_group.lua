@@ -19,13 +19,13 @@ if #others > 0 then
   acknowledge(stream, group, ids, others)
   if #ids == limit then return 1 end
   ids = {}
-  local unread = redis.call('XRANGE', stream, '(' .. own.read, '+', 'COUNT', limit)
+  local unread, more = read_entries(stream, '(' .. own.read, '+', limit)
   for i, entry in ipairs(unread) do ids[i] = entry[1] end
   if #ids > 0 then
     redis.call('XGROUP', 'SETID', stream, group, ids[#ids])
     delete_done(stream, others, ids)
   end
-  if #ids == limit then return 1 end
+  if more then return 1 end
 end
 redis.call('XGROUP', 'DESTROY', stream, group)
 return 0

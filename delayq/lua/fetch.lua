@@ -81,7 +81,7 @@ if #pending == count or before > 0 then return answer('', 0) end
 
 -- What is new comes in parts that grow, so that large ones are noticed before there are many.
 local MAX_PASSED = 500
-local part = 8
+local part = 1
 while #old + #new < count and #passed < MAX_PASSED do
   part = math.min(2 * part, count - #old - #new)
   local read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', part, 'STREAMS', stream, '>')

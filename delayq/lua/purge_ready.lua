@@ -11,8 +11,8 @@
 -- ARGV[1] now   integer ms, or '' for the server's time
 -- ARGV[2] group string
 -- ARGV[3] stop  string  stream id of the last that may be deleted
--- ARGV[4] limit integer messages at most
--- Returns messages done with
+-- ARGV[4] limit integer messages at most; fewer if they are large
+-- Returns messages done with: 0, and there are no more
 -- Cost: O(limit log n)
 
 local stream, recent, schedule, bodies, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -26,7 +26,7 @@ if refusal then return refusal end
 local others, own = groups_of(stream, group)
 if #others > 0 and not own then return 0 end -- nothing is ready for who is not there
 local now, start = now_ms(ARGV[1]), own and '(' .. own.read or '-'
-local unread = redis.call('XRANGE', stream, start, stop, 'COUNT', limit)
+local unread = read_entries(stream, start, stop, limit)
 local ids, message_ids = {}, {}
 for i, entry in ipairs(unread) do
   ids[i] = entry[1]

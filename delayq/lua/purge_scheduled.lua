@@ -8,7 +8,7 @@
 -- KEYS[6] parked   HASH   keys that wait, to the id of what they wait for
 -- KEYS[7] waiting  ZSET   their messages, in order
 -- ARGV[1] now   integer ms, or '' for the server's time
--- ARGV[2] limit integer messages at most
+-- ARGV[2] limit integer messages at most; fewer if they are large
 -- Returns messages deleted
 -- Cost: O(limit log n)
 
@@ -19,11 +19,14 @@ local refusal = wrong_type(schedule, 'zset', bodies, 'hash', arrival, 'string', 
   parked, 'hash', waiting, 'zset')
 if refusal then return refusal end
 
-local now, ids = now_ms(ARGV[1]), {}
-local members = redis.call('ZRANGE', schedule, 0, tonumber(ARGV[2]) - 1)
-for i, member in ipairs(members) do
-  ids[i] = string.sub(member, 13)
-  forget(recent, parking, ids[i], redis.call('HGET', bodies, ids[i]), now)
+local now, keys_wait, bytes = now_ms(ARGV[1]), redis.call('EXISTS', waiting) == 1, 0
+local members, ids = {}, {}
+for i, member in ipairs(redis.call('ZRANGE', schedule, 0, tonumber(ARGV[2]) - 1)) do
+  if bytes > ENOUGH_BYTES then break end
+  members[i], ids[i] = member, string.sub(member, 13)
+  local packed = keys_wait and redis.call('HGET', bodies, ids[i])
+  forget(recent, parking, ids[i], packed, now)
+  bytes = bytes + #(packed or '')
 end
 unschedule(schedule, bodies, arrival, members, ids)
 return #members

@@ -9,7 +9,7 @@
 -- ARGV[1] now    integer ms, or '' for the server's time
 -- ARGV[2] start  string  id in the dead stream, '(' before it to exclude it
 -- ARGV[3] stop   string  id of the last that may be moved
--- ARGV[4] limit  integer letters to look at most
+-- ARGV[4] limit  integer letters to look at most; fewer are if they are large
 -- ARGV[5] group  string  that they come back to
 -- ARGV[6] reason string  of those to move, '' for any
 -- ARGV[7…] ids of those to move, 1000 at most; none for all
@@ -47,7 +47,7 @@ end
 
 redis.call('PERSIST', schedule) -- the harmless first write: goes on at maxmemory
 local wanted = wanted_letters(ARGV[6], {unpack(ARGV, 7)})
-local letters = redis.call('XRANGE', dead, ARGV[2], ARGV[3], 'COUNT', tonumber(ARGV[4]))
+local letters, more = read_entries(dead, ARGV[2], ARGV[3], tonumber(ARGV[4]))
 for _, letter in ipairs(letters) do
   local entry, fields = letter[1], letter[2]
   local id = wanted(entry, fields)
@@ -58,4 +58,4 @@ for _, letter in ipairs(letters) do
   end
 end
 if moved > 0 and (not first or now < first) then ring(bell) end
-return {#letters == tonumber(ARGV[4]) and '(' .. letters[#letters][1] or '', moved, skipped}
+return {more and '(' .. letters[#letters][1] or '', moved, skipped}

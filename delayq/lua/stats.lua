@@ -42,9 +42,7 @@ local function count_from(from, to)
   local count, bytes, page = 0, 0, nil
   repeat
     page = redis.call('XRANGE', stream, from, to, 'COUNT', 100)
-    for _, entry in ipairs(page) do
-      for i = 2, #entry[2], 2 do bytes = bytes + #entry[2][i] end
-    end
+    for _, entry in ipairs(page) do bytes = bytes + bytes_of(entry[2]) end
     count = count + #page
     if #page > 0 then from = '(' .. page[#page][1] end
   until #page < 100 or count >= tonumber(ARGV[4]) or bytes > 4000000

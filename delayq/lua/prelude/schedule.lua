@@ -49,28 +49,24 @@ local function bury_scheduled(dead, id, due, packed)
     'reason', 'malformed', 'error', 'scheduled body: not an array of fields')
 end
 
--- Moves up to `limit` due messages to the stream, in order of (due, arrival). What is no message goes to the
--- dead stream, and stops nothing. Returns how many were moved.
+-- Moves up to `limit` due messages to the stream, fewer if they are large, in order of (due, arrival). What is no message
+-- goes to the dead stream, and stops nothing. Returns how many were moved.
 local function promote_due(stream, schedule, bodies, arrival, dead, now, limit)
   local due = redis.call('ZRANGEBYSCORE', schedule, '-inf', int(now), 'WITHSCORES', 'LIMIT', 0, limit)
-  local members, ids = {}, {}
+  local members, ids, bytes = {}, {}, 0
   for i = 1, #due, 2 do
-    local member = due[i]
-    local id = string.sub(member, 13)
-    members[#members + 1] = member
-    ids[#ids + 1] = id
-  end
-  if #members == 0 then return 0 end
-  local packed = redis.call('HMGET', bodies, unpack(ids))
-  for i = 1, #members do
-    local fields, due_ms = unpacked(packed[i]), int(due[2 * i])
+    if bytes > ENOUGH_BYTES then break end
+    local id = string.sub(due[i], 13)
+    local packed = redis.call('HGET', bodies, id)
+    local fields, due_ms = unpacked(packed), int(due[i + 1])
     local added = fields and #fields > 0 and #fields % 2 == 0 and #fields <= MAX_VALUES
     if added then
-      added = not redis.pcall('XADD', stream, '*', 'id', ids[i], 'due', due_ms, unpack(fields)).err
+      added = not redis.pcall('XADD', stream, '*', 'id', id, 'due', due_ms, unpack(fields)).err
     end
-    if not added then
-      bury_scheduled(dead, ids[i], due_ms, packed[i])
-    end
+    if not added then bury_scheduled(dead, id, due_ms, packed) end
+    members[#members + 1] = due[i]
+    ids[#ids + 1] = id
+    bytes = bytes + #(packed or '')
   end
   unschedule(schedule, bodies, arrival, members, ids)
   return #members
