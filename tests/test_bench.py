@@ -4,7 +4,6 @@ import json
 import math
 import re
 import signal
-from collections import Counter
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, get_args
@@ -15,10 +14,11 @@ import pytest
 from delayq import Consumer, Queue, Server, Supervisor
 from delayq.bench.draining import nothing
 from delayq.bench.goals import GOALS
-from delayq.bench.meter import Cost, between, script_times
+from delayq.bench.meter import Cost
 from delayq.bench.report import Figure, Report, Section
 from delayq.bench.rounds import Contender, figures
 from delayq.bench.run import MEASUREMENTS
+from delayq.bench.scales import weighing
 from delayq.bench.settings import BenchSettings, Measurement
 from delayq.bench.stage import CONSUMERS, stage
 from delayq.events import TookOver
@@ -142,8 +142,7 @@ async def test_what_is_scheduled_is_weighed_and_drained_in_order(
     measure: Measure, client: Client
 ) -> None:
     found = measure("scale", DELAYQ_SCALE="1500")
-    tells_of_scripts = not str((await client.info())["redis_version"]).startswith("6.")
-    judged("scale", found, set() if tells_of_scripts else {"slowest_script_ms"})
+    judged("scale", found)
     assert 100 < found["memory"]["bytes_each"] < 1_000
     for name in ("raw: moved, 500 a call", "schedule in bulk", "publish", "cancel", "promote"):
         has_rates(found[name])
@@ -274,23 +273,22 @@ async def unused(_count: int) -> Cost:
     raise NotImplementedError
 
 
-async def test_the_server_tells_of_each_script_how_long_it_took(
-    client: Client, queue: Queue
-) -> None:
-    if str((await client.info())["redis_version"]).startswith("6."):
-        pytest.skip("needs LATENCY HISTOGRAM")
+async def test_each_script_call_is_weighed_by_itself(client: Client, queue: Queue) -> None:
+    with weighing(client) as spent_ms:
+        async with anyio.create_task_group() as publishing:
+            for number in range(7):
+                publishing.start_soon(queue.publish_many, [number])
     await queue.publish(0)
-    before = await script_times(client)
-    for number in range(7):
-        await queue.publish(number)
-    took_ms = between(before, await script_times(client))
-    assert len(took_ms) == 7
-    assert 0 < min(took_ms) <= max(took_ms) < 10_000
+    assert len(spent_ms) == 7
+    assert 0 < min(spent_ms) <= max(spent_ms) < 1_000
 
 
-def test_of_scripts_only_those_between_two_readings_count() -> None:
-    before, after = Counter({1: 2, 2113: 1}), Counter({1: 2, 2113: 3, 4227: 1})
-    assert sorted(between(before, after)) == [2.113, 2.113, 4.227]
+async def test_a_script_that_works_longer_weighs_more(client: Client, queue: Queue) -> None:
+    with weighing(client) as spent_ms:
+        await queue.publish_many(["few"])
+        await queue.publish_many(["x" * 1_000] * 500)
+    few_ms, many_ms = spent_ms
+    assert many_ms > few_ms
 
 
 def test_a_section_is_drawn_with_its_goals_and_its_distribution() -> None:

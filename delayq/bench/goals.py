@@ -48,6 +48,7 @@ GOALS = (
     Goal("failover", "kill -9, shared: all again", "max_ms", "≤", 1_000),
     Goal("idle", "1 queue", "calls_per_s", "≤", 3),
     Goal("idle", "1 queue", "client_cpu_percent", "≤", 0.5),
+    Goal("scale", "schedule in bulk", "slowest_script_ms", "≤", 5),
     Goal("scale", "memory", "bytes_each", "≤", 300),
     Goal("scale", "publish", "growth", "≤", 1.5),
     Goal("scale", "cancel", "growth", "≤", 1.5),

@@ -1,17 +1,12 @@
 """The meter: what a stretch of time cost, in time and in CPU, here and at the server."""
 
 import time
-from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 from redis.asyncio import Redis
 
 from delayq.clock import mono_s
-from delayq.errors import ScriptFailed, ServerRefused
 from delayq.scripts import command
-
-_SCRIPTS = ("evalsha", "eval")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,35 +83,3 @@ class Meter:
         after = await gauge(self._client)
         wall_s, client_s = (to - began for began, to in zip(self._from, self._to, strict=True))
         return Cost(count, wall_s, client_s, after.cpu_s - self._before.cpu_s)
-
-
-ScriptTimes = Counter[int]
-"""How many script calls took up to so many µs, and longer than the bound before; the server's
-bounds double."""
-
-
-async def script_times(client: Redis) -> ScriptTimes:
-    """Read how long scripts took since the server began; nothing if it does not tell: before 7.0.
-
-    :raises ServerUnreachable: if the server did not answer
-    """
-    try:
-        answer = await command(client, "LATENCY", "HISTOGRAM", *_SCRIPTS)
-    except (ScriptFailed, ServerRefused):
-        return Counter()
-    counts: ScriptTimes = Counter()
-    for told in _paired(answer).values():
-        before = 0
-        for bound_us, calls in _paired(_paired(told)["histogram_usec"]).items():
-            counts[bound_us] += calls - before
-            before = calls
-    return counts
-
-
-def between(before: ScriptTimes, after: ScriptTimes) -> list[float]:
-    """Return how long each script call between two readings took at most, ms."""
-    return [bound_us / 1000 for bound_us in (after - before).elements()]
-
-
-def _paired(flat: Any) -> dict[Any, Any]:
-    return flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
