@@ -26,7 +26,7 @@ from delayq.record import (
 PAGE_LIMIT = 500
 """Messages read by one command at most."""
 _SHOWN_DUE = 8
-_COUNTED = 10_000
+_COUNTED = 1_000
 """Ready messages of a group that `stats` counts one by one at most."""
 Records = list[Record]
 """Named here, as inside the class `list` is a method."""
@@ -47,8 +47,8 @@ class Stats:
 
     scheduled: int = 0
     ready: int = 0
-    """Of one of several groups it may be told too low, when more than 10,000 are kept for it, and
-    for others as many that it has read. It counts what came back for others, and not yet passed."""
+    """Of one of several groups it may be told too low, when more than 1,000, or 500 KB, are kept
+    for it, and for others as many that it has read. It counts what came back for others, and not yet passed."""
     pending: int = 0
     dead: int = 0
     next_due_ms: tuple[int, ...] = ()

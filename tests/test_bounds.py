@@ -84,3 +84,17 @@ async def test_what_is_large_is_fetched_in_small_parts(
 ) -> None:
     await queue.publish_many(["x" * 1_000_000] * 5)
     assert len((await pending.fetch(lease, "-", 500)).deliveries) == 2
+
+
+async def test_what_a_group_has_to_read_is_counted_in_small_parts(
+    client: Client, queue: Queue
+) -> None:
+    for name in NAMES:
+        await client.xadd(KEYS.stream, {"id": name, "body": "1" * 100_000})
+    for group in (KEYS.group, "other"):
+        await client.xgroup_create(KEYS.stream, group, "0")
+    ((gone, _),) = await client.xrange(KEYS.stream, count=1)
+    await client.xdel(KEYS.stream, gone)
+    last = (await client.xrevrange(KEYS.stream, count=1))[0][0]
+    await client.xdel(KEYS.stream, last)  # so that the server does not tell it, either
+    assert 1 < (await queue.stats()).ready <= MOST

@@ -9,7 +9,7 @@
 -- ARGV[1] now   integer ms, or '' for the server's time
 -- ARGV[2] group string
 -- ARGV[3] due   integer scheduled messages whose due time is told at most
--- ARGV[4] limit integer ready messages that are counted one by one at most, if need be
+-- ARGV[4] limit integer ready messages that are counted one by one at most, if need be; fewer if they are large
 -- Returns now; scheduled, ready, pending, dead, keys parked; ms since the oldest became ready, or -1; holder, epoch
 -- and since; fields of `halted`; due times, but of those that are held, among the first 256; consumers, each with what is pending for it
 -- Cost: O(due + consumers + log n); with several groups O(limit)
@@ -37,25 +37,14 @@ if not first and (own or #others == 0) then
   first = entry and entry[1]
 end
 
--- Counts entries one by one, as far as `limit`, and some MB, allow; tells whether these are all.
-local function count_from(from, to)
-  local count, bytes, page = 0, 0, nil
-  repeat
-    page = redis.call('XRANGE', stream, from, to, 'COUNT', 100)
-    for _, entry in ipairs(page) do bytes = bytes + bytes_of(entry[2]) end
-    count = count + #page
-    if #page > 0 then from = '(' .. page[#page][1] end
-  until #page < 100 or count >= tonumber(ARGV[4]) or bytes > 4000000
-  return count, #page < 100
-end
-
 -- Servers from 7.0 on count what a group has not read, if what was deleted allows it. Else it is little, or, for a group
 -- that is slow, what it has read is.
 local function count_unread()
-  local count, all = count_from(unread, '+')
-  if all then return count end
-  local read, all_read = count_from('-', last)
-  return all_read and redis.call('XLEN', stream) - read or count
+  local limit = tonumber(ARGV[4])
+  local left, more = read_entries(stream, unread, '+', limit)
+  if not more then return #left end
+  local read, more_read = read_entries(stream, '-', last, limit)
+  return more_read and #left or redis.call('XLEN', stream) - #read
 end
 
 -- Where there are others, what is kept may be for them.
