@@ -18,7 +18,7 @@ from delayq.bench.meter import Cost
 from delayq.bench.report import Figure, Report, Section
 from delayq.bench.rounds import Contender, figures
 from delayq.bench.run import MEASUREMENTS
-from delayq.bench.scales import weighing
+from delayq.bench.scales import slowest, weighing
 from delayq.bench.settings import BenchSettings, Measurement
 from delayq.bench.stage import CONSUMERS, stage
 from delayq.events import TookOver
@@ -289,6 +289,11 @@ async def test_a_script_that_works_longer_weighs_more(client: Client, queue: Que
         await queue.publish_many(["x" * 1_000] * 500)
     few_ms, many_ms = spent_ms
     assert many_ms > few_ms
+
+
+def test_a_script_is_slow_if_that_repeats() -> None:
+    assert slowest([1, 9, 2, 8, 3]) == {"slowest_script_ms": 9, "slow_script_ms": 3}
+    assert slowest([1, 9]) == {"slowest_script_ms": 9, "slow_script_ms": 1}
 
 
 def test_a_section_is_drawn_with_its_goals_and_its_distribution() -> None:

@@ -4,7 +4,7 @@ Not how long it takes: on a busy machine any script waits for a core now and the
 which is no work of its own.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,6 +36,12 @@ def weighing(client: Redis) -> Iterator[list[float]]:
         yield spent_ms
     finally:
         interpose(None)
+
+
+def slowest(spent_ms: Sequence[float]) -> dict[str, float]:
+    """Return what the slowest script took, and what the third did: the least that repeats."""
+    ordered = sorted(spent_ms, reverse=True)
+    return {"slowest_script_ms": ordered[0], "slow_script_ms": ordered[:3][-1]}
 
 
 async def _cpu_s(client: Redis) -> float:
