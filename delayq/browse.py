@@ -48,7 +48,8 @@ class Stats:
     scheduled: int = 0
     ready: int = 0
     """Of one of several groups it may be told too low, when more than 1,000, or 500 KB, are kept
-    for it, and for others as many that it has read. It counts what came back for others, and not yet passed."""
+    for it, and for others as many that it has read. It counts what came back for others, and was
+    not passed yet."""
     pending: int = 0
     dead: int = 0
     next_due_ms: tuple[int, ...] = ()
