@@ -83,7 +83,7 @@ async def test_of_a_bulk_the_error_tells_how_many_were_accepted(client: Client) 
     queue = Queue(lambda: client, KEYS, lanes=2, max_backlog=600)
     keys = [next(f"k{n}" for n in range(99) if lane_of(f"k{n}", 2) == lane) for lane in (0, 1)]
     messages = [queue.message(n, key=keys[0]) for n in range(900)]
-    with pytest.raises(BacklogFull, match="500 of 900 were accepted"):
+    with pytest.raises(BacklogFull, match="600 of 900 were accepted"):
         await queue.publish_many(messages)
 
 

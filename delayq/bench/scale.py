@@ -45,8 +45,8 @@ async def measure(stage: Stage) -> Section:
     ]
     notes = [
         f"growth: CPU of the server per message beside {many:,}, to that beside {FEW:,}",
-        "slowest script: CPU that one call of a script took of the server at most; slow script: "
-        "what three did at least, as one may be the machine's. Weighed, they go one by one",
+        "slowest script: CPU that one call of a script took of the server at most, which a busy "
+        "machine may double; weighed, they go one by one",
         "the server's tables double at 229,376 messages, 458,752 and so on: while it moves what is "
         "in them, all that changes them costs up to twice as much",
     ]

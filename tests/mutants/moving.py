@@ -36,9 +36,9 @@ MOVING = [
         ("lua/prelude/schedule.lua", PROMOTED, "  return #members"),
         (
             "lua/prelude/schedule.lua",
-            "  local packed = redis.call('HMGET', bodies, unpack(ids))\n",
-            "  local packed = redis.call('HMGET', bodies, unpack(ids))\n"
-            "  unschedule(schedule, bodies, arrival, members, ids)\n",
+            "    local packed = redis.call('HGET', bodies, id)\n",
+            "    local packed = redis.call('HGET', bodies, id)\n"
+            "    unschedule(schedule, bodies, arrival, {due[i]}, {id})\n",
         ),
     ),
     mutant(
