@@ -35,6 +35,8 @@ SMALL = {
     "DELAYQ_ENDS": "1",
     "DELAYQ_SCALE": "1000",
 }
+ROUND_TRIP_MS = 5
+"""On a busy machine."""
 Values = dict[str, Any]
 Measure = Callable[..., dict[str, Values]]
 
@@ -93,7 +95,8 @@ async def test_lateness_is_that_of_every_message(measure: Measure, client: Clien
     judged("lateness", found)
     assert [values.get("messages") for values in found.values()] == [4, 200, None, None]
     for values in found.values():
-        assert 0 <= values["p50_ms"] <= values["p99_ms"] <= values["max_ms"] < math.inf
+        # The handler's time is told by the server's clock, known to within a round trip.
+        assert -ROUND_TRIP_MS < values["p50_ms"] <= values["p99_ms"] <= values["max_ms"] < math.inf
         assert values.get("early", 0) == 0
     assert await client.keys() == []
 
