@@ -4,20 +4,20 @@ A role has one connection that carries its leases and nothing else. When the pro
 server closes it, and whoever stands by, asking for its `CLIENT ID`, learns that at once.
 """
 
-import asyncio
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from delayq import scripts
 from delayq.clock import mono_s
 from delayq.errors import ServerRefused, ServerUnreachable
+from delayq.wire import Wire
+
+T = TypeVar("T")
 
 UNKNOWN = "0"
 """The identity of a connection where `CLIENT` is not permitted: then expiry alone decides."""
@@ -25,8 +25,6 @@ PATIENCE_S = 2.0
 """How long after an outage a connection that is gone proves nothing: twice what a holder needs."""
 LOOK_S = 0.1
 """For how long one look at the server's connections answers all who ask."""
-LATE_S = 0.5
-"""How long an answer is waited for that nobody wants any more."""
 _FORGET_S = 2.0
 _CLIENT_ID = re.compile(r"[1-9][0-9]{0,17}")
 
@@ -96,9 +94,9 @@ class Lookout:
 
 
 class Anchor:
-    """One connection that leases name, and are kept by.
+    """One connection that leases name, and are kept by: the wire of a client.
 
-    :param client: of one connection
+    :param client: for this alone
     :param named: whether an identity names the server as well, since it may become another one
     :param recovered: called when a call is answered after one that was not
     """
@@ -110,30 +108,29 @@ class Anchor:
         named: bool = False,
         recovered: Callable[[], None] = lambda: None,
     ) -> None:
-        self._client = client
+        self._client: Any = client
         self._recovered = recovered
         self._unanswered = False
         self._server = ""
         """What an identity begins with."""
         self._is_named = named
         self._identity = UNKNOWN
-        self._doubtful = True
-        """Whether the connection may be another one than that."""
-        self.doubted: set[Callable[[], None]] = set()
-        """Called when it may be: who holds a lease is to name the new one, before others look."""
+        self._wire: Wire | None = None
+        """The connection of that identity."""
+        self.lost: set[Callable[[], None]] = set()
+        """Called when that ends: who holds a lease is to name the new one, before others look."""
         self._one = anyio.Lock()
-        self._under_way = 0
-        self._lookout = Lookout(partial(connected, self.command))
+        self.lookout = Lookout(partial(connected, self.command))
 
     async def identity(self) -> str:
         """Tell by what a lease names this connection. It changes where the connection does.
 
-        The server is asked only where this side has a reason to doubt it.
+        The server is asked only if the connection is a new one.
 
         :raises ServerError: if the server did not answer
         """
         async with self._one:
-            if self._doubtful or await self._cut():
+            if self._wire is None or self._wire.closed:
                 await self.ask()
         return self._identity
 
@@ -142,15 +139,18 @@ class Anchor:
 
         :raises ServerError: if the server did not answer
         """
+        wire = await self._called(partial(scripts.wire, self._client))
+        wire.when_lost = self._ended
         try:
             client_id = await self.command("CLIENT ID")
         except ServerRefused:
             self._identity = UNKNOWN
         else:
-            at: Any = self._client.connection
+            at = wire.connection
             self._server = f"{at.host}:{at.port}/" if self._is_named else ""
             self._identity = f"{self._server}{client_id}"
-        self._doubtful = False
+        # Over by now, it is asked anew: the answer may be of the next one.
+        self._wire = wire
 
     async def gone(self, identities: Collection[str]) -> set[str]:
         """Tell which connections are proved to be closed: none of those to another server.
@@ -160,74 +160,40 @@ class Anchor:
         await self.identity()
         here = self._server
         asked = {each.removeprefix(here) for each in identities if each.startswith(here)}
-        return {f"{here}{client_id}" for client_id in await self._lookout.gone(asked)}
+        return {f"{here}{client_id}" for client_id in await self.lookout.gone(asked)}
 
     async def command(self, *words: object) -> Any:
         """Run one command of a lease.
 
         :raises ServerError: if the server did not answer, or refused
         """
-        return await self._whole(lambda: scripts.command(self._client, *words))
+        return await self._called(lambda: scripts.command(self._client, *words))
 
     async def run(self, name: str, keys: list[str], args: Sequence[object]) -> Any:
         """Run one script of a lease.
 
         :raises ServerError: if the server did not answer, or refused
         """
-        return await self._whole(lambda: scripts.run(self._client, name, keys, args))
+        return await self._called(lambda: scripts.run(self._client, name, keys, args))
 
-    async def _whole(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        """Make a call that is answered though its caller is cancelled, as when one term ends.
-
-        redis-py closes the connection of a call that is cut short; others would see it gone, and
-        take over every lease that names it.
-        """
-        calling = asyncio.ensure_future(self._made(call))
+    async def _called(self, call: Callable[[], Awaitable[T]]) -> T:
         try:
-            return await asyncio.shield(calling)
-        except asyncio.CancelledError:
-            with anyio.move_on_after(LATE_S, shield=True):
-                await asyncio.wait([calling])
-            if not calling.cancel():
-                calling.exception()  # for nobody
-            raise
-
-    async def _made(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        with self._calling():
-            return await call()
-
-    async def _cut(self) -> bool:
-        """Tell whether the connection was closed, as far as this side has heard."""
-        if self._under_way:
-            return False  # that call will tell
-        connection = self._client.connection
-        try:
-            # There is nothing to be read on it, between two calls, but its end.
-            return connection is None or await connection.can_read()
-        except RedisError:
-            return True
-
-    def _doubt(self) -> None:
-        if not self._doubtful:
-            self._doubtful = True
-            for tell in list(self.doubted):
-                tell()
-
-    @contextmanager
-    def _calling(self) -> Iterator[None]:
-        self._under_way += 1
-        try:
-            yield
+            answer = await call()
         except ServerUnreachable:
-            self._lookout.mistrust()
+            self.lookout.mistrust()
             self._unanswered = True
-            self._doubt()
             raise
-        except anyio.get_cancelled_exc_class():
-            self._doubt()  # redis-py closes the connection of a call that is cut short
-            raise
-        finally:
-            self._under_way -= 1
         if self._unanswered:
             self._unanswered = False
             self._recovered()
+        return answer
+
+    def _ended(self) -> None:
+        # Others' may have ended with it, as where the server began anew.
+        self.lookout.mistrust()
+        self._unanswered = True
+        self._tell()
+
+    def _tell(self) -> None:
+        for tell in list(self.lost):
+            tell()

@@ -96,7 +96,7 @@ async def _linked(
 ) -> AsyncIterator[Link]:
     reader = partial(opened, address, name, one_connection=True, timeout_s=READ_S)
     bells = Bells(tasks, client, reader)
-    async with opened(address, name, one_connection=True) as anchored:
+    async with opened(address, name) as anchored:
         named = address.form == "sentinel"
         yield Link(client, Anchor(anchored, named=named, recovered=bells.begin_anew), bells)
 
@@ -106,7 +106,7 @@ async def _linked_to_cluster(
     address: Address, name: str, client: Redis, tasks: TaskGroup
 ) -> AsyncIterator[Link]:
     def to_node(host: Host) -> AbstractAsyncContextManager[Redis]:
-        return opened(node_of(address, host), name, one_connection=True)
+        return opened(node_of(address, host), name)
 
     bells = Bells(tasks, client, lambda: nullcontext(client), shared=False)
     async with AsyncExitStack() as asking:

@@ -217,12 +217,12 @@ class LeaseStore:
 
     @contextmanager
     def heeded(self, look: Callable[[], None]) -> Iterator[None]:
-        """Have `look` called when our connection may be another one: then ask `moved` at once."""
-        self._anchor.doubted.add(look)
+        """Have `look` called when our connection ends: then ask `moved` at once."""
+        self._anchor.lost.add(look)
         try:
             yield
         finally:
-            self._anchor.doubted.discard(look)
+            self._anchor.lost.discard(look)
 
     async def gone(self, connections: Collection[str]) -> set[str]:
         """Tell which of the connections are proved to be closed.

@@ -4,7 +4,6 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
-from functools import partial
 from typing import Any
 
 import anyio
@@ -12,15 +11,14 @@ from anyio.abc import TaskGroup
 from redis.asyncio import Redis
 
 from delayq.address import Host
-from delayq.anchor import UNKNOWN, Anchor, Lookout, connected
+from delayq.anchor import UNKNOWN, Anchor
 from delayq.cluster import primaries
 from delayq.errors import ServerError
-from delayq.scripts import command
 
-CHECK_S = 0.5
-"""How often the connection is looked at."""
-ASK_EVERY = 10
-"""Looks, after which the node is asked as well: it may have vanished, or close what is idle."""
+ASK_S = 5.0
+"""How often the node is asked: it may have vanished, or close what is idle."""
+BACKOFF_S = 0.5
+"""How long after a failure another node is tried."""
 ANSWER_S = 0.5
 """How long an answer about a connection is waited for: none proves nothing."""
 NAMED_S = 1.0
@@ -55,7 +53,8 @@ class RoamingAnchor(Anchor):
         self._begun = False
         self._named = anyio.Event()
         self._asking = asking
-        self._lookouts: dict[str, Lookout] = {}
+        self._others: dict[str, Anchor] = {}
+        """By node, those by which it is asked."""
 
     async def identity(self) -> str:
         """Tell by what a lease names this connection; no call is made."""
@@ -82,15 +81,15 @@ class RoamingAnchor(Anchor):
         known = self._cluster.nodes_manager.nodes_cache.get(node)
         if known is None:
             return set()
-        if node not in self._lookouts:
+        if node not in self._others:
             client = await self._asking.enter_async_context(self._opened((known.host, known.port)))
-            self._lookouts[node] = Lookout(partial(connected, partial(command, client)))
-        lookout = self._lookouts[node]
-        if lookout.mistrusted:
+            self._others[node] = Anchor(client)
+        asked = self._others[node]
+        if asked.lookout.mistrusted:
             return set()
         with anyio.move_on_after(ANSWER_S), suppress(ServerError):
-            return await lookout.gone(ids)
-        lookout.mistrust()
+            return await asked.gone(ids)
+        asked.lookout.mistrust()
         return set()
 
     async def _roam(self) -> None:
@@ -100,7 +99,7 @@ class RoamingAnchor(Anchor):
                 name, node = random.choice(await primaries(self._cluster))  # noqa: S311 - no secret
                 async with self._opened((node.host, node.port)) as client:
                     await self._stay(Anchor(client), name)
-            await anyio.sleep(CHECK_S)
+            await anyio.sleep(BACKOFF_S)
 
     async def _stay(self, anchor: Anchor, name: str) -> None:
         """Keep one, and tell its identity.
@@ -108,9 +107,15 @@ class RoamingAnchor(Anchor):
         :raises ServerError: if the node did not answer
         """
         while True:
-            await anchor.ask()
-            for _ in range(ASK_EVERY):
-                client_id = await anchor.identity()
-                self._identity = UNKNOWN if client_id == UNKNOWN else f"{name}/{client_id}"
-                self._named.set()
-                await anyio.sleep(CHECK_S)
+            lost = anyio.Event()
+            anchor.lost = {lost.set}
+            client_id = await anchor.identity()
+            named = UNKNOWN if client_id == UNKNOWN else f"{name}/{client_id}"
+            before, self._identity = self._identity, named
+            self._named.set()
+            if named != before:
+                self._tell()
+            with anyio.move_on_after(ASK_S):
+                await lost.wait()
+            if not lost.is_set():
+                await anchor.ask()

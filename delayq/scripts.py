@@ -233,6 +233,18 @@ async def command(client: Redis, *words: object, **parsing: bool) -> Any:
         raise translated(error) from error
 
 
+async def wire(client: Any) -> Any:
+    """Return the connection that a client's calls go over, made if there is none.
+
+    :raises ServerUnreachable: if it cannot be made
+    :raises ServerError: if the server refused it
+    """
+    try:
+        return await client.wire()
+    except THEIRS as error:
+        raise translated(error) from error
+
+
 def translated(error: Exception) -> DelayqError:
     """Return the error of ours that says what `error` of redis-py means."""
     text = str(error)[:_SAID_CHARS] or type(error).__name__

@@ -24,8 +24,6 @@ from delayq.logs import warn_at_once
 
 T = TypeVar("T")
 
-CHECK_S = 1.0
-"""How often a holder looks whether it still has the connection that its lease names."""
 CALL_S = 30.0
 """Bounds the wait for a call, which is a hint."""
 
@@ -57,7 +55,8 @@ class Term:
         self._calls = calls
         self._handler, self.code = handler
         self._scope = anyio.CancelScope()
-        self._renew_now = anyio.Event()
+        self._look_now = anyio.Event()
+        self._look_now.set()  # what the lease names may be gone already
         self._called = anyio.Event()
         self._thaws_at = -math.inf
         self._beat_at = mono_s()
@@ -151,9 +150,9 @@ class Term:
     async def _keep(self) -> None:
         while True:
             due_at = self.lease.renew_at
-            with anyio.move_on_after(min(CHECK_S, max(0, due_at - mono_s()))):
-                await self._renew_now.wait()
-            self._renew_now = anyio.Event()
+            with anyio.move_on_after(max(0, due_at - mono_s())):
+                await self._look_now.wait()
+            self._look_now = anyio.Event()
             moved = await self.fenced("renew", lambda _: self._store.moved())
             if moved or mono_s() >= due_at - 0.01:
                 self.lease = await self.fenced("renew", self._store.renew)
@@ -187,7 +186,7 @@ class Term:
             self._called = anyio.Event()
 
     def _look_soon(self) -> None:
-        self._renew_now.set()
+        self._look_now.set()
 
     def _seen(self, event: Event) -> None:
         # After an outage the connection is a new one: name it before a standby looks.

@@ -8,6 +8,7 @@ place to its answer.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import hiredis
@@ -51,14 +52,18 @@ class Client(Redis):
             return await execute(*args, **options)
         wire = self._wire
         if wire is None or wire.closed:
-            wire = await self._opened()
+            wire = await self.wire()
         words = (*name.split(), *args[1:]) if " " in name else args
         answer = await wire.call(words)
         options.pop("keys", None)  # of redis-py's cache
         read: Any = self.response_callbacks.get(name)
         return read(answer, **options) if read else answer
 
-    async def _opened(self) -> "Wire":
+    async def wire(self) -> "Wire":
+        """Return the wire that calls go over now, connected.
+
+        :raises redis.RedisError: if it cannot be
+        """
         pool: Any = self.connection_pool
         async with self._opening:
             if self._wire and self._wire.closed:
@@ -82,6 +87,8 @@ class Wire(asyncio.Protocol):
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
+        self.when_lost: Callable[[], None] = lambda: None
+        """Called when the connection ends, as soon as this side hears of it."""
         self._lost = False
         self._loop = asyncio.get_running_loop()
         self._transport: Any = connection._writer.transport  # noqa: SLF001 - made and closed by redis-py
@@ -163,6 +170,7 @@ class Wire(asyncio.Protocol):
             if not waiting.done():
                 waiting.set_exception(redis_errors.ConnectionError(f"connection lost: {error}"))
         self._former.connection_lost(error)
+        self.when_lost()
 
     def pause_writing(self) -> None:
         """Go on: what waits to be sent is bounded by who waits for answers."""
