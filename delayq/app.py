@@ -26,7 +26,7 @@ from delayq.queue import OnDue, Ordering
 from delayq.recurring import Missed, Recurrence, recurrence
 from delayq.retry import OnFailure, Retry
 from delayq.settings import AppSettings, load, own_name
-from delayq.supervisor import Role, Supervisor, described, ending
+from delayq.supervisor import Role, Supervisor, ending
 from delayq.ticker import Ticker
 
 
@@ -274,10 +274,7 @@ class App:
         )
 
     def _observed(self, event: Event) -> None:
-        try:
-            self.observe(event)
-        except Exception as error:  # noqa: BLE001 - whoever watches must not end what is watched
-            warn("observer failed", of=type(event).__name__, error=described(error))
+        self.observe(event)
 
     def _connected(self) -> Redis:
         if self._link is None:

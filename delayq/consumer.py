@@ -14,7 +14,7 @@ from delayq.events import Observer, in_lane
 from delayq.handling import Handler, Handling
 from delayq.keys import MAX_NAME, checked_name
 from delayq.link import Link
-from delayq.logs import log_trouble
+from delayq.logs import guarded, log_trouble
 from delayq.queue import Queue
 from delayq.seat import Duty, Seat
 from delayq.share import ATTEND_S, Members, Share
@@ -94,7 +94,7 @@ class Consumer:
         # A message may only be fetched beside others if one more delivery is left to it.
         batch = 1 if queue.retry.max_deliveries == 1 else batch
         self._duty = Duty(self.name, server, lease_ttl_s, batch, acknowledge)
-        self._observe = observe
+        self._observe = guarded(observe)
         self._share = Share(self.name, queue.lanes)
         self._shares = queue.ordered and queue.lanes > 1
         self._stopping = False

@@ -21,6 +21,7 @@ from delayq.events import (
     LeaseEnded,
     LoopBlocked,
     NewerFound,
+    Observer,
     Promoted,
     Published,
     Refused,
@@ -89,6 +90,19 @@ def _is_trouble(event: Event) -> bool:
 
 def _words(event: Event) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(event).__name__).lower()
+
+
+def guarded(observe: Observer) -> Observer:
+    """Return an observer that warns where `observe` fails: it must not end what it watches."""
+
+    def observed(event: Event) -> None:
+        try:
+            observe(event)
+        except Exception as error:  # noqa: BLE001 - it is the user's
+            said = f"{type(error).__name__}: {error}"
+            warn("observer failed", of=type(event).__name__, error=said)
+
+    return observed
 
 
 def warn(text: str, **fields: Any) -> None:

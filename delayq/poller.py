@@ -9,7 +9,7 @@ import anyio
 from delayq.bells import Bells
 from delayq.connection import Server, outlast
 from delayq.events import Observer, in_lane
-from delayq.logs import log_trouble
+from delayq.logs import guarded, log_trouble
 from delayq.promoter import Promoter
 from delayq.queue import Queue
 
@@ -28,7 +28,7 @@ class Poller:
         self.name = name
         self._server = server
         self._queue = queue
-        self._observe = observe
+        self._observe = guarded(observe)
         self._stopping = False
         self._waiting = anyio.CancelScope()
         self._promoters = self._made(queue)

@@ -8,7 +8,7 @@ from delayq.clock import mono_s
 from delayq.connection import Server, outlast
 from delayq.errors import NotConfirmed, ServerOutOfMemory, ServerUnreachable
 from delayq.events import Observer, Published
-from delayq.logs import log_trouble
+from delayq.logs import guarded, log_trouble
 from delayq.message import new_id
 from delayq.queue import Queue
 
@@ -34,7 +34,7 @@ class Producer:
         self._queue = queue
         self._bodies = iter(bodies)
         self._interval_s = interval_s
-        self._observe = observe
+        self._observe = guarded(observe)
         self._waiting = anyio.CancelScope()
         self._stopping = False
 

@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup
 from delayq.clock import mono_s
 from delayq.errors import DelayqError, alone
 from delayq.events import Ended, Observer, Spawned, Stalled
-from delayq.logs import log_trouble
+from delayq.logs import guarded, log_trouble
 
 _BACKOFF_S = (0.1, 10.0)
 LAST_RESORT_S = 1.0
@@ -68,7 +68,7 @@ class Supervisor:
     """
 
     def __init__(self, observe: Observer = log_trouble, grace_s: float = 10.0) -> None:
-        self._observe = observe
+        self._observe = guarded(observe)
         self._grace_s = grace_s
         self._tasks: TaskGroup = anyio.create_task_group()
         self._members: dict[str, _Member] = {}
@@ -171,16 +171,21 @@ class Supervisor:
 
     async def _keep_running(self, member: _Member) -> None:
         delay_s, longest_s = _BACKOFF_S
+        crashed = False
         while True:
             began = mono_s()
             try:
                 with member.scope:
+                    if crashed:
+                        member.role = member.make()
+                        self._observe(Spawned(member.name))
                     await member.role.run()
             except (Exception, asyncio.CancelledError) as error:
                 if anyio.current_effective_deadline() == -math.inf:
                     raise
                 # A cancellation that is none of ours came from the role itself: a crash.
                 self._observe(Ended(member.name, "crashed", described(error)))
+                crashed = True
                 if mono_s() - began > _STEADY_S:
                     delay_s = _BACKOFF_S[0]
             else:
@@ -194,8 +199,6 @@ class Supervisor:
                 break
             delay_s = min(longest_s, delay_s * 2)
             member.scope, member.rest = anyio.CancelScope(), anyio.CancelScope()
-            member.role = member.make()
-            self._observe(Spawned(member.name))
 
 
 def described(error: BaseException) -> str:

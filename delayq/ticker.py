@@ -15,7 +15,7 @@ from delayq import scripts
 from delayq.connection import Server, outlast
 from delayq.errors import ServerOutOfMemory, ServerUnreachable
 from delayq.events import Observer, Ticked
-from delayq.logs import log_trouble
+from delayq.logs import guarded, log_trouble
 from delayq.queue import Queue
 from delayq.recurring import Recurrence, moment
 
@@ -46,7 +46,7 @@ class Ticker:
         self._server = server
         self._queue = queue
         self._recurrence = recurrence
-        self._observe = observe
+        self._observe = guarded(observe)
         self._stopping = False
         self._waiting = anyio.CancelScope()
 

@@ -6,8 +6,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from delayq import Supervisor
-from delayq.events import Ended, Spawned, Stalled
+from delayq import Consumer, Context, Poller, Queue, Server, Supervisor
+from delayq.events import Acked, Ended, Event, Promoted, Spawned, Stalled, TookOver
 from delayq.supervisor import described
 from delayq.tape import Tape
 
@@ -50,6 +50,45 @@ async def test_a_crash_is_reported_and_the_role_is_started_again() -> None:
         await tape.until(Spawned, "a", where=lambda _: len(tape.of(Spawned, "a")) == 3)
         assert [e.error for e in tape.of(Ended, "a")] == ["ValueError: one", "ValueError: two"]
         assert not tape.of(Ended, "b")
+
+
+async def test_a_role_that_cannot_be_made_again_has_crashed_and_the_others_live() -> None:
+    tape = Tape()
+    roles = [Played(ValueError("one")), None, Played()]
+
+    def make() -> Played:
+        if (role := roles.pop(0)) is None:
+            raise ValueError("not now")
+        return role
+
+    async with Supervisor(tape) as supervisor:
+        supervisor.spawn("a", make)
+        supervisor.spawn("b", Played)
+        await tape.until(Spawned, "a", where=lambda _: len(tape.of(Spawned, "a")) == 2)
+        assert [e.error for e in tape.of(Ended)] == ["ValueError: one", "ValueError: not now"]
+
+
+async def test_an_observer_that_fails_ends_no_role(server: Server, queue: Queue) -> None:
+    handled = anyio.Event()
+
+    async def handle(_body: object, _context: Context) -> None:
+        handled.set()
+
+    def failing(event: Event) -> None:
+        told.add(type(event))
+        raise ValueError("nobody listens")
+
+    told = set[type[Event]]()
+    due = await queue.publish(1, delay=0.01)
+    with anyio.fail_after(10):
+        async with Supervisor(failing) as supervisor:
+            supervisor.spawn("poller", lambda: Poller(server, queue, observe=failing))
+            supervisor.spawn(
+                "c1", lambda: Consumer(server, queue, handle, name="c1", observe=failing)
+            )
+            await handled.wait()
+    assert {Spawned, Promoted, TookOver, Acked} <= told
+    assert await queue.get(due.id) is None
 
 
 async def test_a_role_that_keeps_crashing_can_be_stopped() -> None:
