@@ -86,6 +86,12 @@ class Bells:
         """Return a bell that rings when something is added to `stream`."""
         return Bell(stream, self._arm)
 
+    def let_go(self, *bells: Bell) -> None:
+        """Listen no more for bells that nobody will wait for again."""
+        self._armed.difference_update(bells)
+        self._new = [bell for bell in self._new if bell in self._armed]
+        self._aside = [bell for bell in self._aside if bell in self._armed]
+
     def begin_anew(self) -> None:
         """Read everything anew: a server that vanished does not end the reads that it left open."""
         for reader in self._readers:
@@ -152,7 +158,7 @@ class Bells:
             if heard is None or bell.stream in heard:
                 self._armed.discard(bell)
                 bell.ring((heard or {}).get(bell.stream))
-            else:
+            elif bell in self._armed:
                 self._aside.append(bell)
         reader.bells = []
 

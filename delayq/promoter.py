@@ -35,13 +35,16 @@ class Promoter:
         :raises ServerError: if the server refuses; while it is merely away, this waits for it
         """
         bell = bells.bell(self._queue.keys.bell)
-        while True:
-            wait_s = await outlast(self.turn, self.name, self._observe)
-            if wait_s > 0:
-                with self._queue.clock.limit(wait_s):
-                    self.idle = True
-                    await bell.wait(SAFETY_S)
-                self.idle = False
+        try:
+            while True:
+                wait_s = await outlast(self.turn, self.name, self._observe)
+                if wait_s > 0:
+                    with self._queue.clock.limit(wait_s):
+                        self.idle = True
+                        await bell.wait(SAFETY_S)
+                    self.idle = False
+        finally:
+            bells.let_go(bell)
 
     async def turn(self, now_ms: int | None = None) -> float:
         """Move one batch of what is due.

@@ -58,6 +58,7 @@ class Seat:
         self._share = share
         self._observe = observe
         self._store = LeaseStore(link.anchor, queue.keys, duty.name, duty.lease_ttl_s)
+        self._bells = link.bells
         self._doorbell = link.bells.bell(queue.keys.stream)
         self._vacancy = link.bells.bell(queue.keys.vacancy)
         self._stopping = False
@@ -72,8 +73,11 @@ class Seat:
 
         :raises ServerError: if the server refuses; while it is merely away, this waits for it
         """
-        while not self._stopping:
-            await self._one_term()
+        try:
+            while not self._stopping:
+                await self._one_term()
+        finally:
+            self._bells.let_go(self._doorbell, self._vacancy)
 
     def stop(self) -> None:
         """Finish what is in hand, hand over, and return from `run`."""

@@ -4,12 +4,14 @@ import pytest
 from anyio import create_task_group, fail_after
 from anyio.lowlevel import checkpoint
 
-from delayq import Server
+from delayq import Queue, Server
 from delayq.bell import Bell
 from delayq.bells import READERS
+from delayq.connection import Lent
 from delayq.link import Link
 from delayq.scripts import command
 from tests.conftest import Client
+from tests.roles import troupe
 
 LONG_S = 30
 
@@ -88,3 +90,22 @@ async def test_an_outage_rings(server: Server, client: Client) -> None:
         await blocked(client, 1)
         await client.client_kill_filter(_type="normal", skipme=True)
         await waits.rang(*streams)
+
+
+async def test_roles_that_ended_leave_no_bell_behind(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    keys = queue.keys
+    async with server.link("all") as link:
+        async with troupe(Lent(server.url, link), queue) as t:
+            await t.active("c1")
+            t.poller()
+            while {bell.stream for bell in link.bells._armed} != {
+                keys.stream,
+                keys.vacancy,
+                keys.bell,
+            }:
+                await checkpoint()
+        assert not link.bells._armed
+        link.bells.begin_anew()
+        await blocked(client, 0)
