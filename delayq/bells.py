@@ -166,6 +166,8 @@ class Bells:
         """Wake the reader that has least to read anew, and longest, until all are listened to."""
         while self._new:
             busy = [reader for reader in self._readers if reader.bells]
+            if not busy:
+                break  # they are about to take these
             await self._wake(min(busy, key=lambda reader: (len(reader.bells), reader.since)))
         self._making_room = False
 

@@ -1,12 +1,17 @@
 """The bells of many streams, on few connections."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
 import pytest
-from anyio import create_task_group, fail_after
+from anyio import Event, create_task_group, fail_after, wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
+from redis.asyncio import Redis
 
 from delayq import Queue, Server
 from delayq.bell import Bell
-from delayq.bells import READERS
+from delayq.bells import READERS, Bells
 from delayq.connection import Lent
 from delayq.link import Link
 from delayq.scripts import command
@@ -109,3 +114,28 @@ async def test_roles_that_ended_leave_no_bell_behind(
         assert not link.bells._armed
         link.bells.begin_anew()
         await blocked(client, 0)
+
+
+async def test_bells_armed_before_any_reader_has_begun_are_heard(
+    server: Server, client: Client
+) -> None:
+    begun = Event()
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Redis]:
+        await begun.wait()
+        async with server.client(one_connection=True) as reader:
+            yield reader
+
+    streams = [f"s{number}" for number in range(READERS + 1)]
+    async with server.link("waiter") as link, create_task_group() as reading:
+        waits = Waits(replace(link, bells=Bells(reading, client, opened)))
+        async with create_task_group() as waiting:
+            for stream in streams:
+                waiting.start_soon(waits.wait, waits.bell(stream))
+            await wait_all_tasks_blocked()
+            begun.set()
+            for stream in streams:
+                await client.xadd(stream, {"rung": "1"})
+        assert set(waits.rung) == set(streams)
+        reading.cancel_scope.cancel()
