@@ -113,6 +113,8 @@ class Consumer:
             queue = self._queue.bound_to(link.client)
             members = Members(link.client, queue.keys, self.name)
             with anyio.CancelScope() as self._waiting:
+                if self._stopping:
+                    self._waiting.cancel()
                 await outlast(queue.register, self.name, self._observe)
                 if self._shares:
                     await self._look(members)

@@ -43,6 +43,8 @@ class Poller:
             queue = self._queue.bound_to(link.client)
             self._promoters = self._made(queue)
             with anyio.CancelScope() as self._waiting:
+                if self._stopping:
+                    self._waiting.cancel()
                 await outlast(queue.register, self.name, self._observe)
                 if not self._stopping:
                     await self._promote(link.bells)

@@ -60,6 +60,8 @@ class Ticker:
             client = await opened.enter_async_context(self._server.client(self.name))
             self._queue = self._queue.bound_to(client)
             with anyio.CancelScope() as self._waiting:
+                if self._stopping:
+                    self._waiting.cancel()
                 await outlast(self._queue.register, self.name, self._observe, passing)
                 while not self._stopping:
                     wait_s = await outlast(self.turn, self.name, self._observe, passing)

@@ -1,6 +1,9 @@
 import asyncio
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 
 import anyio
 import anyio.lowlevel
@@ -8,8 +11,10 @@ import pytest
 
 from delayq import Consumer, Context, Poller, Queue, Server, Supervisor
 from delayq.events import Acked, Ended, Event, Promoted, Spawned, Stalled, TookOver
-from delayq.supervisor import described
+from delayq.recurring import recurrence
+from delayq.supervisor import Role, described
 from delayq.tape import Tape
+from delayq.ticker import Ticker
 
 
 class Played:
@@ -114,6 +119,25 @@ async def test_a_role_is_restarted_by_name_and_never_twice() -> None:
         await supervisor.restart("a")
         assert [event.how for event in tape.of(Ended, "a")] == ["stopped"]
         assert len(tape.of(Spawned, "a")) == 2
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda away, queue: Consumer(away, queue, print, name="c1"),
+        lambda away, queue: Consumer(away, replace(queue, lanes=2), print, name="c1"),
+        Poller,
+        lambda away, queue: Ticker(away, queue, recurrence(timedelta(hours=1))),
+    ],
+    ids=["consumer", "consumer that shares", "poller", "ticker"],
+)
+async def test_a_role_that_was_stopped_before_it_ran_ends_though_the_server_is_away(
+    queue: Queue, make: Callable[[Server, Queue], Role]
+) -> None:
+    role = make(Server("unix:///nowhere"), queue)
+    role.stop()
+    with anyio.fail_after(5):
+        await role.run()
 
 
 async def test_only_what_can_be_frozen_is_stalled() -> None:
