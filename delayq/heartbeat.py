@@ -44,13 +44,12 @@ class Held(Protocol):
         """Hear that the loop was seen blocked `at` a place, in its own handler or elsewhere."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Watched:
     held: Held
     server: Server
-    loop_thread: int = field(default_factory=threading.get_ident)
-    told: bool = False
-    client: Any = None
+    loop: int = field(default_factory=threading.get_ident)
+    """The thread of the loop that renews it."""
 
 
 class Heartbeat:
@@ -61,6 +60,10 @@ class Heartbeat:
         self._watched: list[_Watched] = []
         self._changed = threading.Event()
         self._thread: threading.Thread | None = None
+        self._told: set[int] = set()
+        """Loops that are blocked, which was said."""
+        self._clients: dict[str, Any] = {}
+        """By URL, while a loop is blocked."""
 
     def watch(self, held: Held, server: Server) -> Callable[[], None]:
         """Watch a lease that the calling thread's loop renews; return how to end that."""
@@ -76,8 +79,6 @@ class Heartbeat:
             with self._lock:
                 self._watched.remove(watched)
             self._changed.set()
-            if watched.client is not None:
-                watched.client.close()
 
         return end
 
@@ -86,43 +87,52 @@ class Heartbeat:
             with self._lock:
                 every = list(self._watched)
                 if not every:
+                    self._hang_up()
                     self._thread = None
                     return
-            for watched in every:
-                self._look(watched)
+            self._look(every)
             shortest_s = min(watched.held.lease.ttl_s for watched in every)
             self._changed.wait(max(_LOOK_S, shortest_s / 12))
             self._changed.clear()
 
-    def _look(self, watched: _Watched) -> None:
-        held, now_s = watched.held, mono_s()
-        late_s = now_s - held.beat_due()
-        if late_s <= 0:
-            watched.told = False
-        elif late_s < MOST_TTLS * held.lease.ttl_s:
-            # Unreachable, or refused: the loop finds out by itself. Nor may anything else that goes
-            # wrong for one lease, such as a log that cannot be written, end the thread of all.
+    def _look(self, every: list[_Watched]) -> None:
+        now_s = mono_s()
+        late = [each for each in every if now_s > each.held.beat_due()]
+        if not late:
+            self._hang_up()
+        blocked = {each.loop for each in late}
+        new, self._told = blocked - self._told, blocked
+        # Nothing that goes wrong for one, such as a log that cannot be written, may end the thread
+        # of all. Nor is it for this one that the server is unreachable, or refuses.
+        for loop in new:
             with suppress(Exception):
-                self._tell(watched)
-                if watched.client is None:
-                    watched.client = watched.server.blocking_client()
-                held.renewed(renew_blocking(watched.client, held.lease, held.connection))
+                _tell(loop, [each.held for each in every if each.loop == loop])
+        for each in late:
+            if now_s < each.held.beat_due() + MOST_TTLS * each.held.lease.ttl_s:
+                with suppress(Exception):
+                    self._renew(each.held, each.server)
 
-    def _tell(self, watched: _Watched) -> None:
-        if not watched.told:
-            watched.told = True
-            at, own = _place(watched.loop_thread, watched.held.code)
-            watched.held.blocked(at, own=own)
+    def _renew(self, held: Held, server: Server) -> None:
+        if server.url not in self._clients:
+            self._clients[server.url] = server.blocking_client()
+        held.renewed(renew_blocking(self._clients[server.url], held.lease, held.connection))
+
+    def _hang_up(self) -> None:
+        while self._clients:
+            _, client = self._clients.popitem()
+            client.close()
 
 
-def _place(thread: int, code: object) -> tuple[str, bool]:
-    """Tell where a thread is, and whether `code` is among what it runs."""
-    top = sys._current_frames().get(thread)  # noqa: SLF001 - the documented way to another thread's stack
-    own, frame = False, top
+def _tell(loop: int, every: list[Held]) -> None:
+    """Tell one of those that a loop renews where it is blocked: whose handler it is, if any's."""
+    top = frame = sys._current_frames().get(loop)  # noqa: SLF001 - the documented way to another thread's stack
+    codes = list[object]()
     while frame is not None:
-        own = own or frame.f_code is code
+        codes.append(frame.f_code)
         frame = frame.f_back
-    return (f"{top.f_code.co_filename}:{top.f_lineno}" if top else "unknown"), own
+    own = next((held for held in every if any(held.code is code for code in codes)), None)
+    at = f"{top.f_code.co_filename}:{top.f_lineno}" if top else "unknown"
+    (own or every[0]).blocked(at, own=own is not None)
 
 
 HEARTBEAT = Heartbeat()

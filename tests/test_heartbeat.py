@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import anyio
 import pytest
 
 from delayq import Server
@@ -13,6 +14,7 @@ from delayq.lease import Lease, LeaseStore
 from tests.conftest import KEYS, Client
 
 PATIENCE_S = 5.0
+NEVER = float("inf")
 Watch = Callable[["Holder"], None]
 
 
@@ -25,18 +27,20 @@ class Holder:
     def __init__(self, lease: Lease, *, blocked: bool, failing: bool = False) -> None:
         self.lease = lease
         self.looked_at, self.is_renewed = threading.Event(), threading.Event()
-        self._due_at = time.monotonic() + (0 if blocked else 1e6)
+        self.due_at = time.monotonic() if blocked else NEVER
         self._failing = failing
+        self.told = 0
 
     def beat_due(self) -> float:
         self.looked_at.set()
-        return self._due_at
+        return self.due_at
 
     def renewed(self, lease: Lease) -> None:
         self.lease = lease
         self.is_renewed.set()
 
     def blocked(self, at: str, *, own: bool) -> None:
+        self.told += 1
         if self._failing:
             raise ValueError(f"nobody can be told of {at}, {own}")
 
@@ -77,3 +81,39 @@ async def test_a_holder_that_fails_to_tell_costs_the_others_nothing(
     watch(other)
     assert other.is_renewed.wait(PATIENCE_S)
     assert failing.is_renewed.wait(PATIENCE_S)
+
+
+async def test_a_loop_that_is_blocked_is_told_of_once_and_its_leases_share_a_connection(
+    client: Client, watch: Watch
+) -> None:
+    async def connections() -> set[str]:
+        return {connection["id"] for connection in await client.client_list()}
+
+    before = await connections()
+    holders = [Holder(await lease(client, f"l{i}", 10), blocked=True) for i in range(5)]
+    for holder in holders:
+        watch(holder)
+    for holder in holders:
+        assert holder.is_renewed.wait(PATIENCE_S)
+    assert len(await connections() - before) == 1
+    assert sum(holder.told for holder in holders) == 1
+    for holder in holders:
+        holder.due_at = NEVER
+    with anyio.fail_after(PATIENCE_S):
+        while await connections() - before:
+            pass
+
+
+async def test_the_one_whose_handler_blocks_is_told_of_it(client: Client, watch: Watch) -> None:
+    holders = [Holder(await lease(client, f"l{i}", 10), blocked=False) for i in range(3)]
+    for holder in holders:
+        watch(holder)
+
+    def block() -> None:
+        for holder in holders:
+            holder.due_at = time.monotonic()
+        assert holders[2].is_renewed.wait(PATIENCE_S)
+
+    holders[1].code = block.__code__
+    block()
+    assert [holder.told for holder in holders] == [0, 1, 0]
