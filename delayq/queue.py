@@ -287,3 +287,4 @@ class Queue(Lanes, Generic[B]):
                 unwanted += replace(lane.keys, group=name).own
             await scripts.command(self.client, "UNLINK", *unwanted)
         await forget(self.client, self.keys.namespace, self.name)
+        cast("Registration", self.registration).done = False

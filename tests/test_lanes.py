@@ -5,6 +5,7 @@ import pytest
 from delayq import Queue, Server
 from delayq.errors import BacklogFull, LanesDiffer
 from delayq.keys import LaneKeys, lane_of
+from delayq.registry import queues
 from tests.conftest import Client
 from tests.roles import troupe
 
@@ -85,6 +86,15 @@ async def test_of_a_bulk_the_error_tells_how_many_were_accepted(client: Client) 
     messages = [queue.message(n, key=keys[0]) for n in range(900)]
     with pytest.raises(BacklogFull, match="600 of 900 were accepted"):
         await queue.publish_many(messages)
+
+
+async def test_what_is_published_after_it_was_destroyed_has_it_listed_again(
+    queue: Queue, client: Client
+) -> None:
+    await queue.publish(1)
+    await queue.destroy()
+    await queue.publish(1)
+    assert await queues(client, queue.keys.namespace) == {queue.name: queue.lanes}
 
 
 async def test_destroying_it_leaves_no_key_of_any_lane(queue: Queue, client: Client) -> None:
