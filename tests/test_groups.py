@@ -18,6 +18,7 @@ from delayq.publishing import PROMOTE_LIMIT
 from delayq.resize import resize
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.sides import Side, side
+from tests.state import dump
 
 Settle = Callable[[Side, Delivery], Awaitable[object]]
 SETTLED: dict[str, Settle] = {
@@ -45,6 +46,64 @@ async def test_an_entry_is_kept_until_both_are_done_with_it(
     assert await client.xlen(KEYS.stream) == 1, "pending for the other"
     await SETTLED[ends](other, delivery)
     assert await client.xlen(KEYS.stream) == 0
+
+
+AGAIN: dict[str, Settle] = {
+    **{ends: SETTLED[ends] for ends in SETTLED if ends != "acknowledged with a fetch"},
+    "acknowledged, and its key freed": lambda s, d: s.pending.ack(
+        s.lease, [d.entry], ("k", d.message.id)
+    ),
+    "put behind what it waits for": lambda s, d: s.pending.park(s.lease, d),
+}
+
+
+@pytest.mark.parametrize("read", [False, True])
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("ends", AGAIN)
+async def test_what_is_kept_for_another_group_is_settled_once(
+    client: Client, ours: Side, theirs: Side, ends: str, first: int, *, read: bool
+) -> None:
+    """A call made again after a lost reply finds the entry in the stream."""
+    one, other = (ours, theirs) if first == 0 else (theirs, ours)
+    await ours.queue.publish_many([ours.queue.message(n, key="k") for n in range(3)])
+    blocker, delivery, _ = await one.fetch()
+    assert isinstance(blocker, Delivery)
+    assert isinstance(delivery, Delivery)
+    await one.pending.retry_later(one.lease, blocker, 60_000, park=True)
+    if read:
+        await other.fetch()
+    await AGAIN[ends](one, delivery)
+    before = await dump(client)
+    assert await AGAIN[ends](one, delivery) in {0, 2}, "it is gone"
+    assert await dump(client) == before
+    assert len(await client.xrange(KEYS.stream)) == 3
+
+
+async def test_a_lane_does_not_halt_at_what_is_kept_for_another_group(
+    ours: Side, theirs: Side
+) -> None:
+    await ours.queue.publish("a", id="a")
+    delivery = await ours.one()
+    assert await ours.pending.halt(ours.lease, delivery, "why", "")
+    assert await ours.queue.resume(skip=True) == ("a",)
+    assert not await ours.pending.halt(ours.lease, delivery, "why", "")
+    assert await ours.pending.halted() is None
+    assert (await theirs.one()).message.id == "a"
+
+
+async def test_a_message_that_was_cancelled_while_it_waited_may_not_pass(
+    ours: Side, theirs: Side
+) -> None:
+    await ours.queue.publish_many([ours.queue.message(n, id=str(n), key="k") for n in range(2)])
+    for each in (ours, theirs):
+        blocker, delivery = await each.fetch()
+        assert isinstance(blocker, Delivery)
+        assert isinstance(delivery, Delivery)
+        await each.pending.retry_later(each.lease, blocker, 60_000, park=True)
+        assert await each.pending.park(each.lease, delivery) == 1
+        for message_id in "01":
+            await each.queue.cancel(message_id)
+        assert await each.pending.park(each.lease, delivery) == 2
 
 
 async def test_what_one_acknowledges_is_deleted_one_by_one(
@@ -361,6 +420,23 @@ async def test_purging_what_is_ready_is_for_one_group(
     assert await ours.queue.purge("ready") == count + 1
     assert await client.xlen(KEYS.stream) == 2, "what is pending stays"
     assert isinstance(begun, Delivery)
+
+
+async def test_purging_what_comes_back_for_another_group_frees_no_key(
+    ours: Side, theirs: Side
+) -> None:
+    await ours.queue.publish_many([ours.queue.message(n, id=str(n), key="k") for n in range(2)])
+    for each in (ours, theirs):
+        blocker, follower = await each.fetch()
+        assert isinstance(blocker, Delivery)
+        assert isinstance(follower, Delivery)
+        await each.pending.retry_later(each.lease, blocker, 60_000, park=True)
+        assert await each.pending.park(each.lease, follower) == 1
+    await theirs.promote()
+    assert await ours.queue.purge("ready") == 2
+    assert await ours.pending.parked() == {"k": "0"}
+    assert await theirs.queue.purge("scheduled") == 0
+    assert len(await theirs.fetch()) == 2
 
 
 async def test_a_group_dropped_leaves_what_the_others_want(

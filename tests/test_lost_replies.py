@@ -1,10 +1,14 @@
 """A call was carried out, its reply lost, and it is made again: that changes nothing."""
 
 from pathlib import Path
+from typing import Any
 
-from delayq import Poller, Producer, Queue, RetryLater, Server
+import pytest
+
+from delayq import OnFailure, Ordering, Poller, Producer, Queue, Retry, RetryLater, Server
 from delayq.events import Published
 from delayq.keys import GROUP
+from delayq.pending import Pending
 from delayq.tape import Tape
 from tests.conftest import Client, MakeQueue
 from tests.proxy import losing
@@ -51,6 +55,43 @@ async def test_competing_consumers_whose_replies_are_lost_keep_every_message(
             await t.settled(200)
             assert sorted(t.bodies) == sorted([*range(200), *range(0, 200, 10)])
         assert proxy.lost >= 5
+
+
+@pytest.mark.parametrize(
+    ("ordering", "on_failure"),
+    [("none", "block"), ("strict", "block"), ("strict", "park"), ("key", "park")],
+)
+async def test_groups_whose_replies_are_lost_repeat_and_reorder_nothing(
+    real_server: RealServer,
+    client: Client,
+    make_queue: MakeQueue,
+    tmp_path: Path,
+    ordering: Ordering,
+    on_failure: OnFailure,
+) -> None:
+    declared: Any = {"retry": Retry(base_ms=1, cap_ms=1), "on_failure": on_failure}
+    queue = make_queue(ordering, **declared)
+    billing = queue.group("billing", ordering=ordering, **declared)
+    async with losing(real_server.socket, tmp_path / "s", every=4) as proxy:
+        lossy = Server(f"unix://{tmp_path}/s")
+        async with troupe(lossy, queue) as ours, troupe(lossy, billing) as theirs:
+            for t in (ours, theirs):
+                t.failing = {number: [ValueError("once")] for number in range(0, 60, 9)}
+                t.poller()
+                await Pending(t.queue).ensure_group()
+                t.consumer("c1", batch=7)
+            await queue.publish_many(queue.message(n, key=str(n % 7)) for n in range(60))
+            for t in (ours, theirs):
+                await t.settled(60)
+                assert sorted(t.succeeded) == list(range(60))
+                assert len(t.handled) == 67
+                for key in range(7) if ordering != "none" else ():
+                    of_key = [number for number in t.succeeded if number % 7 == key]
+                    assert of_key == sorted(of_key)
+        assert proxy.lost >= 10
+    left = await queue.stats(), await billing.stats()
+    assert [(s.scheduled, s.ready, s.pending, s.dead) for s in left] == [(0, 0, 0, 0)] * 2
+    assert await client.xlen(queue.keys.stream) == 0
 
 
 async def test_an_heir_whose_replies_are_lost_keeps_every_message(

@@ -18,10 +18,7 @@ local lease, stream, halted = KEYS[1], KEYS[2], KEYS[3]
 local group, entry = ARGV[2], ARGV[4]
 local refusal = wrong_type(stream, 'stream', halted, 'hash') or fence(lease, ARGV[1])
 if refusal then return refusal end
-if #redis.call('XRANGE', stream, entry, entry) == 0 then
-  redis.call('XACK', stream, group, entry)
-  return 0
-end
+if not pending_fields(stream, group, entry) then return 0 end
 local stopped_at = redis.call('HGET', halted, 'entry')
 if stopped_at and stopped_at ~= entry then return 1 end
 redis.call('HSET', halted, 'entry', entry, 'id', ARGV[5], 'reason', ARGV[6], 'error', ARGV[7],

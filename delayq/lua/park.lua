@@ -29,15 +29,12 @@ local refusal = wrong_type(stream, 'stream', schedule, 'zset', bodies, 'hash', a
   parked, 'hash', waiting, 'zset') or fence(lease, ARGV[1])
 if refusal then return refusal end
 
+local fields = pending_fields(stream, group, entry)
+if not fields then return 2 end
 local blocker, first_waiting = blocker_of(parked, waiting, key)
 if not blocker then return -1 end
-local found = redis.call('XRANGE', stream, entry, entry)[1]
-if not found then
-  redis.call('XACK', stream, group, entry)
-  return 2
-end
 local others = groups_of(stream, group)
-local id, _, packed, place = as_scheduled(bodies, entry, found[2], '', true, group, others)
+local id, _, packed, place = as_scheduled(bodies, entry, fields, '', true, group, others)
 local row = wait_in_place(waiting, key, place, id)
 local waits_until
 for _ = 1, lost and 256 or 1 do
@@ -53,6 +50,6 @@ if lost then let_go(parking, key, now) end
 local first, back_at_once = earliest_due(schedule), looks and not waits_until
 local due = back_at_once and int(now) or held_until(math.max(now, tonumber(waits_until or 0)), waiting)
 schedule_messages(schedule, bodies, arrival, {id, due, packed})
-acknowledge_one(stream, group, entry, found[2], others)
+acknowledge_one(stream, group, entry, fields, others)
 if back_at_once and (not first or now < first) then ring(bell) end
 return waits_until and 1 or 0

@@ -31,7 +31,9 @@ local ids, message_ids = {}, {}
 for i, entry in ipairs(unread) do
   ids[i] = entry[1]
   message_ids[entry[1]] = 'i:' .. (field(entry[2], 'id') or entry[1])
-  unpark(parking, field(entry[2], 'key'), place_of(entry[1], entry[2]), now)
+  if not is_for_another(entry[2], group) then
+    unpark(parking, field(entry[2], 'key'), place_of(entry[1], entry[2]), now)
+  end
 end
 if #others > 0 and #ids > 0 then redis.call('XGROUP', 'SETID', stream, group, ids[#ids]) end
 for _, id in ipairs(delete_done(stream, others, ids)) do redis.call('ZREM', recent, message_ids[id]) end

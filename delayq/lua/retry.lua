@@ -25,14 +25,11 @@ local refusal = wrong_type(stream, 'stream', schedule, 'zset', bodies, 'hash', a
   parked, 'hash', waiting, 'zset') or fence(lease, ARGV[1])
 if refusal then return refusal end
 
-local found = redis.call('XRANGE', stream, entry, entry)[1]
-if not found then
-  redis.call('XACK', stream, group, entry)
-  return 0
-end
+local fields = pending_fields(stream, group, entry)
+if not fields then return 0 end
 local park = ARGV[7] == '1'
 local others = groups_of(stream, group)
-local id, key, packed, place = as_scheduled(bodies, entry, found[2], ARGV[6], park, group, others)
+local id, key, packed, place = as_scheduled(bodies, entry, fields, ARGV[6], park, group, others)
 local due = now_ms(ARGV[3]) + tonumber(ARGV[5])
 local first = earliest_due(schedule)
 schedule_messages(schedule, bodies, arrival, {id, int(due), packed})
@@ -40,6 +37,6 @@ if key and park then
   wait_in_place(waiting, key, place, id)
   blocker_of(parked, waiting, key)
 end
-acknowledge_one(stream, group, entry, found[2], others)
+acknowledge_one(stream, group, entry, fields, others)
 if not first or due < first then ring(bell) end
 return int(due)

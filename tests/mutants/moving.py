@@ -6,8 +6,8 @@ PROMOTED = "  unschedule(schedule, bodies, arrival, members, ids)\n  return #mem
 KNOWN = "if due - now < window then redis.call('ZADD', recent, int(due + window), 'i:' .. id) end"
 AGAIN = "test_outbox.py::test_a_call_made_again_adds_nothing_though_the_caller_chose_no_id"
 DIES = "test_directed.py::test_whoever_dies_after_its_script_leaves_each_message_in_one_place"
-BURIED = "  acknowledge_one(stream, group, entry, found and found[2] or {})\n"
-BURY = "  local found = redis.call('XRANGE', stream, entry, entry)[1]\n  if found then"
+BURIED = "  acknowledge_one(stream, group, entry, found)\n"
+BURY = "  if not found then return 0 end"
 
 MEMORY = "        return _answers(keys.queue, terms, messages, answer)\n"
 

@@ -27,9 +27,23 @@ SHARING = [
         "test_groups.py::test_an_entry_is_kept_until_both_are_done_with_it[0-dead]",
         (
             "lua/prelude/settling.lua",
-            "return found and 1 or 0",
-            "redis.call('XDEL', stream, entry)\n  return found and 1 or 0",
+            "  acknowledge_one(stream, group, entry, found)\n",
+            "  redis.call('XDEL', stream, entry)\n",
         ),
+    ),
+    mutant(
+        "a call made again settles once more what is kept for another group",
+        "test_groups.py::test_what_is_kept_for_another_group_is_settled_once[retried-0-False]",
+        (
+            "lua/prelude/groups.lua",
+            "return redis.pcall('XPENDING', stream, group, entry, entry, 1)[1] and found[2]",
+            "return found[2]",
+        ),
+    ),
+    mutant(
+        "a purge frees the key of what comes back for another group",
+        "test_groups.py::test_purging_what_comes_back_for_another_group_frees_no_key",
+        ("lua/purge_ready.lua", "if not is_for_another(entry[2], group) then", "do"),
     ),
     mutant(
         "a retry comes back to all groups",

@@ -75,6 +75,17 @@ local function acknowledge_one(stream, group, entry, fields, others)
   return acknowledge(stream, group, {entry}, addressee(fields) == group and {} or others)
 end
 
+-- Returns the fields of an entry that is pending for a group; nil if it is gone for it. That it stands in the stream says
+-- nothing: a first try of the call may have settled it, and another group is not done with it.
+local function pending_fields(stream, group, entry)
+  local found = redis.call('XRANGE', stream, entry, entry)[1]
+  if not found then
+    redis.call('XACK', stream, group, entry) -- deleted by foreign hands, it would stay pending
+    return nil
+  end
+  return redis.pcall('XPENDING', stream, group, entry, entry, 1)[1] and found[2] -- an error, too, has no [1]
+end
+
 -- Takes back deliveries of pending messages: they stay pending for `consumer`, delivered `deliveries` times.
 local function uncount(stream, group, consumer, deliveries, ids)
   if #ids == 0 then return end

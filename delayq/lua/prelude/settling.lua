@@ -66,22 +66,21 @@ end
 -- Moves a pending message to the dead stream, with its fields, of which a bounded number is kept.
 -- Returns 1, or 0 if the message is gone.
 local function bury(stream, group, dead, parking, now, entry, deliveries, reason, error)
-  local found = redis.call('XRANGE', stream, entry, entry)[1]
-  if found then
-    local ours = {entry = true, deliveries = true, reason = true, error = true, place = true, ['for'] = true}
-    local fields, key = {}, nil
-    for i = 1, math.min(#found[2], MAX_VALUES), 2 do
-      local name, value = found[2][i], found[2][i + 1]
-      if name == 'key' then key = value end
-      if not ours[name] then
-        fields[#fields + 1] = name
-        fields[#fields + 1] = value
-      end
+  local found = pending_fields(stream, group, entry)
+  if not found then return 0 end
+  local ours = {entry = true, deliveries = true, reason = true, error = true, place = true, ['for'] = true}
+  local fields, key = {}, nil
+  for i = 1, math.min(#found, MAX_VALUES), 2 do
+    local name, value = found[i], found[i + 1]
+    if name == 'key' then key = value end
+    if not ours[name] then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = value
     end
-    redis.call('XADD', dead, '*', 'entry', entry, 'deliveries', deliveries, 'reason', reason, 'error', error,
-      unpack(fields))
-    unpark(parking, key, place_of(entry, found[2]), now)
   end
-  acknowledge_one(stream, group, entry, found and found[2] or {})
-  return found and 1 or 0
+  redis.call('XADD', dead, '*', 'entry', entry, 'deliveries', deliveries, 'reason', reason, 'error', error,
+    unpack(fields))
+  unpark(parking, key, place_of(entry, found), now)
+  acknowledge_one(stream, group, entry, found)
+  return 1
 end
