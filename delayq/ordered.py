@@ -6,7 +6,7 @@ import anyio
 
 from delayq.delivered import Delivered, Malformed, Newer
 from delayq.events import Halted, NewerFound, Parked, Resumed
-from delayq.message import Delivery
+from delayq.message import Delivery, Message
 from delayq.parking import Parking
 from delayq.retry import Again, DeadLetter, Halt, Outcome, Park, in_order
 from delayq.service import NEWER_MS, Service
@@ -87,9 +87,9 @@ class Ordered(Service):
                 self._parking.park(message)
             case DeadLetter():
                 await self._bury(delivery, outcome)
-                self._parking.free(message)
+                await self._free(message)
             case None if self.work.acknowledge:
-                await self._free(delivery)
+                await self._ack_and_free(delivery)
         return None
 
     async def _waits(self, delivery: Delivery) -> bool:
@@ -105,13 +105,17 @@ class Ordered(Service):
         self.work.observe(Parked(self.work.role, self.term.lease.epoch, message.id, blocker))
         return True
 
-    async def _free(self, delivery: Delivery) -> None:
+    async def _ack_and_free(self, delivery: Delivery) -> None:
         """Acknowledge a message, and have its key wait for it no more."""
         pending, message, entry = self.work.pending, delivery.message, delivery.entry
         freed = (message.key or "", message.id)
         await self.term.fenced("acknowledge", lambda lease: pending.ack(lease, [entry], freed))
-        self._parking.free(message)
         self._report_acked([(entry, message.id)])
+        await self._free(message)
+
+    async def _free(self, message: Message) -> None:
+        if self._parking.knows(message):
+            await self.term.fenced("look", lambda _: self._parking.free(message))
 
     async def _again(self, entry: str, again: InPlace) -> Delivered | None:
         """Deliver a message once more, after a delay; None if stopped, or the entry is gone."""

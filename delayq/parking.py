@@ -46,12 +46,17 @@ class Parking:
             self._blockers[message.key] = message.id
             self._strayed.pop(message.key, None)
 
-    def free(self, message: Message) -> None:
-        """Have the messages of its key wait for this one no more: ask who may pass."""
+    async def free(self, message: Message) -> None:
+        """Have the messages of its key wait for this one no more: ask who may pass, if any waits.
+
+        :raises ServerError: if the server did not answer, or refused
+        """
         if self.knows(message):
             assert message.key is not None  # noqa: S101 - it is known
             self._blockers[message.key] = ""
             self._strayed.pop(message.key, None)
+            if not await self._pending.is_parked(message.key):
+                del self._blockers[message.key]
 
     def looks(self, message: Message) -> bool:
         """Tell whether this message is to look for what it waits for; one of its key is enough."""

@@ -201,6 +201,14 @@ class Pending:
             found |= rows
         return found
 
+    async def is_parked(self, key: str) -> bool:
+        """Tell whether a key waits.
+
+        :raises ServerError: if the server did not answer, or refused
+        """
+        ask = ("HEXISTS", self._queue.keys.parked, key)
+        return bool(await scripts.command(self._queue.client, *ask))
+
     async def halt(self, lease: Lease, delivery: Delivery, reason: str, error: str) -> bool:
         """Stop the lane at a pending message, until it is resumed.
 

@@ -114,6 +114,34 @@ async def test_a_blocker_whose_deliveries_are_used_up_frees_its_key(
 
 
 @ordered
+async def test_keys_that_are_free_again_are_forgotten(
+    server: Server,
+    client: Client,
+    make_queue: MakeQueue,
+    ordering: Ordering,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    every = []
+
+    class Watched(Parking):
+        def __init__(self, pending: Pending) -> None:
+            super().__init__(pending)
+            every.append(self)
+
+    monkeypatch.setattr("delayq.ordered.Parking", Watched)
+    queue = make_queue(ordering, Retry(3, 1, 1), on_failure="park")
+    plan = {n: [FAIL] for n in range(20)} | {0: [FAIL] * 9, 99: [FAIL]}
+    async with playing(server, client, queue, plan) as play:
+        play.failures[99] = Pause()
+        await publish(queue, ("held", 99), ("held", 100), *((f"k{n}", n) for n in range(20)))
+        await play.done(*range(1, 20))
+        with anyio.fail_after(5):
+            [parking] = every
+            while parking._blockers != {"held": "99"}:
+                await anyio.lowlevel.checkpoint()
+
+
+@ordered
 async def test_parked_keys_stay_parked_over_takeovers(
     server: Server, client: Client, make_queue: MakeQueue, ordering: Ordering
 ) -> None:
@@ -220,7 +248,7 @@ class Steps:
         else:
             freed = (str(message.key), message.id) if self.parking.knows(message) else ("", "")
             await self.pending.ack(self.lease, [delivery.entry], freed)
-            self.parking.free(message)
+            await self.parking.free(message)
             self.handled.append((str(message.key), number))
         return number
 
