@@ -39,8 +39,8 @@ async def resize(lanes: Lanes, number: int) -> dict[int, str]:
 
 
 async def _held(client: Redis, keys: LaneKeys) -> str:
-    seen = [replace(keys, group=group) for group in {GROUP, *await groups(client, keys)}]
-    return ", ".join(filter(None, [await _held_for(client, each) for each in seen]))
+    every = await _every_group(client, keys)
+    return ", ".join(filter(None, [await _held_for(client, each) for each in every]))
 
 
 async def _held_for(client: Redis, keys: LaneKeys) -> str:
@@ -55,6 +55,11 @@ async def _held_for(client: Redis, keys: LaneKeys) -> str:
 
 
 async def _close(client: Redis, keys: LaneKeys) -> bool:
-    first = [keys.stream, keys.schedule, keys.dead, keys.lease()]
-    others = [key for key in keys.all if key not in {*first, keys.epoch}]
-    return bool(await scripts.run(client, "close", [*first, *others], []))
+    every = await _every_group(client, keys)
+    holding = [keys.stream, *(key for k in every for key in (k.schedule, k.dead, k.lease()))]
+    others = [key for k in every for key in k.all if key not in {*holding, k.epoch}]
+    return bool(await scripts.run(client, "close", [*holding, *others], [len(holding)]))
+
+
+async def _every_group(client: Redis, keys: LaneKeys) -> list[LaneKeys]:
+    return [replace(keys, group=name) for name in {GROUP, *await groups(client, keys)}]

@@ -579,6 +579,46 @@ async def test_a_queue_is_not_resized_while_something_is_for_a_group(
     assert await resize(ours.queue, 2) == {}
 
 
+async def test_a_lane_that_goes_leaves_of_its_groups_their_epochs(
+    client: Client, make_queue: MakeQueue
+) -> None:
+    queue = make_queue(lanes=2)
+    _, last = queue.group("billing", ordering="strict").every_lane
+    theirs = await side(client, last)
+    await last.publish("a", key="k")
+    await theirs.pending.dead_letter(theirs.lease, (await theirs.one()).entry, 1, "why")
+    assert await last.dead.purge() == 1
+    await theirs.store.release(theirs.lease)
+    assert await client.exists(last.keys.dead)
+    assert await resize(queue, 1) == {}
+    assert await client.keys("*:1}:*") == [last.keys.epoch]
+
+
+@pytest.mark.parametrize("part", ["schedule", "dead", "lease"])
+async def test_a_lane_does_not_go_that_is_used_for_a_group_meanwhile(
+    client: Client, make_queue: MakeQueue, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(*_: object) -> str:
+        return ""
+
+    queue = make_queue(lanes=2)
+    _, last = queue.group("billing", ordering="strict").every_lane
+    theirs = await side(client, last)
+    await last.publish("a", key="k")
+    delivery = await theirs.one()
+    if part == "schedule":
+        await theirs.pending.retry_later(theirs.lease, delivery, 60_000)
+    elif part == "dead":
+        await theirs.pending.dead_letter(theirs.lease, delivery.entry, 1, "why")
+    else:
+        await theirs.pending.ack(theirs.lease, [delivery.entry])
+    if part != "lease":
+        await theirs.store.release(theirs.lease)
+    monkeypatch.setattr("delayq.resize._held", nothing)
+    assert await resize(queue, 1) == {1: "used right now"}
+    assert await client.exists(last.keys.stream)
+
+
 def test_no_key_of_a_group_is_one_of_another() -> None:
     names = [GROUP, "lease", "group", "stream", "a", "group.a"]
     every = [replace(KEYS, group=name) for name in names]
