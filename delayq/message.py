@@ -69,7 +69,11 @@ class Receipt(NamedTuple):
     """That of the first message, if this one is a duplicate."""
     due_ms: int
     duplicate: bool
-    """True if a message of that id or `dedup_id` was there already, and nothing was added."""
+    """True if a message of that id or `dedup_id` was there already, and nothing was added.
+
+    It may be this very one: where an answer was lost, and the call made again, the first try wrote
+    it (told so if you gave it an id or a `dedup_id`, or the queue has a `max_backlog`).
+    """
     durability: Durability = "memory"
     """What was confirmed."""
 
