@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeGuard
 
 import anyio
 from anyio import to_thread
@@ -113,14 +114,15 @@ class Context(NamedTuple):
 
 Handler = Callable[[Any, Context], Awaitable[None] | None]
 """Handles a body. To return is to acknowledge; `RetryLater` and `Reject` say otherwise, and any
-other exception follows the queue's retry policy. One that is not async runs in a thread."""
+other exception follows the queue's retry policy. One that is not async runs in a thread; what it
+returns is awaited, if it can be."""
 
 
 class Handling:
     """How messages are handled: the handler, and what holds for each call of it.
 
     :param concurrency: messages handled at once
-    :param time_limit_s: how long handling one may take
+    :param time_limit_s: how long handling one may take, from when the handler is called
     """
 
     call: Callable[[Any, Context], Awaitable[None]]
@@ -136,9 +138,10 @@ class Handling:
         # A thread that outlives its time limit keeps its place: never do more run.
         self._threads = anyio.CapacityLimiter(concurrency)
         self._unlimited = anyio.CapacityLimiter(math.inf)
-        in_time = handler if _is_async(handler) else self._in_thread
-        self._untimed: Callable[[Any, Context], Awaitable[None]] = in_time  # type: ignore[assignment]
-        self.call = self._timed if time_limit_s else self._untimed
+        if not _is_async(handler):
+            self.call = self._in_thread
+        else:
+            self.call = partial(self._timed, handler) if time_limit_s else handler
 
     @property
     def name(self) -> str:
@@ -158,23 +161,36 @@ class Handling:
             with suppress(RuntimeError):  # the loop is closed: nobody waits for the place
                 loop.call_soon_threadsafe(self._threads.release_on_behalf_of, place)
 
-        def handle() -> None:
+        def handle(timed: Context) -> Any:
             if begun.acquire(blocking=False):
                 try:
-                    self._handler(body, context)
+                    return self._handler(body, timed)
                 finally:
                     free()
+            return None
 
+        async def call(_body: Any, timed: Context) -> None:
+            returned = await to_thread.run_sync(
+                handle, timed, abandon_on_cancel=True, limiter=self._unlimited
+            )
+            if inspect.isawaitable(returned):  # it only looked like one that is not async
+                await returned
+
+        # No message fails for the wait: the place may be kept by one that is over its limit.
         await self._threads.acquire_on_behalf_of(place)
         try:
-            await to_thread.run_sync(handle, abandon_on_cancel=True, limiter=self._unlimited)
+            await self._timed(call, body, context)
         finally:
             if begun.acquire(blocking=False):  # it was cancelled before it began
                 free()
 
-    async def _timed(self, body: Any, context: Context) -> None:
-        with anyio.move_on_after(self.time_limit_s) as limited:
-            await self._untimed(body, context)
+    async def _timed(
+        self, call: Callable[[Any, Context], Awaitable[None]], body: Any, context: Context
+    ) -> None:
+        """Make a call whose time limit begins now."""
+        limit_s = self.time_limit_s or math.inf
+        with anyio.move_on_after(limit_s) as limited:
+            await call(body, context._replace(ends_at=mono_s() + limit_s))
         if limited.cancelled_caught:
             raise TimeoutError(f"time limit of {self.time_limit_s} s")
 
@@ -198,7 +214,7 @@ async def outcome_of(
     return None
 
 
-def _is_async(handler: object) -> bool:
+def _is_async(handler: object) -> TypeGuard[Callable[[Any, Context], Awaitable[None]]]:
     """Tell whether calling `handler` gives something to await."""
     called = getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(called)

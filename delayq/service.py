@@ -5,7 +5,6 @@ the pace tells; the *pool* handles what is there. So the server works on the nex
 process reads and handles the last one.
 """
 
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -233,10 +232,8 @@ class Service(Settling):
         :raises LeaseLost: if trust has ended, which a process that was frozen may find before its
             timers do
         """
-        now_s, lease = mono_s(), self.term.lease
-        if now_s > lease.trusted_until:
+        lease = self.term.lease
+        if mono_s() > lease.trusted_until:
             raise LeaseLost(f"epoch {lease.epoch} is not trusted any more")
-        limit_s = self.work.handling.time_limit_s
-        ends_at = now_s + limit_s if limit_s else math.inf
-        context = Context(delivery.message, delivery.entry, self._tenure, ends_at)
+        context = Context(delivery.message, delivery.entry, self._tenure)
         return outcome_of(self.work.handling, context, self.work.policy)

@@ -1,5 +1,6 @@
 """Handlers that block: the event loop, a thread, or the whole process."""
 
+import functools
 import signal
 import threading
 import time
@@ -12,7 +13,7 @@ import anyio
 import pytest
 
 from delayq import Consumer, Context, LeaseLost, Queue, Retry, Server
-from delayq.events import Acked, LeaseEnded, LoopBlocked, TookOver
+from delayq.events import Acked, DeadLettered, LeaseEnded, LoopBlocked, TookOver
 from delayq.supervisor import Supervisor
 from delayq.tape import Tape
 from tests.conftest import KEYS, Client, MakeQueue
@@ -193,22 +194,70 @@ async def test_a_handling_beyond_its_time_limit_has_failed(
     released.set()
 
 
-async def test_threads_over_their_time_limit_keep_their_places(
+async def test_a_thread_over_its_time_limit_keeps_its_place_and_fails_nobody_who_waits_for_it(
     stage: Stage, make_queue: MakeQueue, released: threading.Event
 ) -> None:
-    begun: list[int] = []
+    now, most, remaining = 0, 0, list[float]()
 
-    def wait(body: int, _context: Context) -> None:
-        begun.append(body)
-        released.wait()
+    def handle(body: int, context: Context) -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        if body == 0:
+            released.wait(1.2)
+        else:
+            remaining.append(context.remaining())
+        now -= 1
 
     queue = make_queue("none", Retry(max_deliveries=1))
-    await stage.active("c1", queue, wait, concurrency=2, time_limit_s=0.05)
-    await publish(queue, *range(6))
-    with anyio.fail_after(10):
-        while (await queue.stats()).dead < 6:
-            await anyio.lowlevel.checkpoint()
-    assert len(begun) == 2, "the others failed while they waited for a place"
+    await stage.active("c1", queue, handle, concurrency=1, time_limit_s=0.4)
+    await publish(queue, *range(4))
+    await stage.acked(3)
+    assert (await queue.stats()).dead == 1
+    assert most == 1
+    assert all(0.2 < left_s <= 0.4 for left_s in remaining), "their time began with their place"
+
+
+def passed_on(handler: Any) -> Any:
+    """Decorate a handler by what is not async, as much of what people write does."""
+
+    @functools.wraps(handler)
+    def call(*args: Any) -> Any:
+        return handler(*args)
+
+    return call
+
+
+@pytest.mark.parametrize("limit_s", [None, 10])
+async def test_what_a_handler_that_is_not_async_returns_is_awaited(
+    stage: Stage, queue: Queue, limit_s: float | None
+) -> None:
+    handled: list[tuple[Any, str]] = []
+
+    @passed_on
+    async def handle(body: Any, _context: Context) -> None:
+        await anyio.lowlevel.checkpoint()
+        handled.append((body, threading.current_thread().name))
+
+    await stage.active("c1", queue, handle, time_limit_s=limit_s)
+    await publish(queue, 1, 2)
+    await stage.acked(2)
+    assert handled == [(1, "MainThread"), (2, "MainThread")]
+
+
+async def test_the_time_limit_holds_for_what_such_a_handler_returns(
+    stage: Stage, client: Client, make_queue: MakeQueue
+) -> None:
+    @passed_on
+    async def wait(_body: Any, _context: Context) -> None:
+        await anyio.sleep_forever()
+
+    queue = make_queue("none", Retry(max_deliveries=1))
+    await stage.active("c1", queue, wait, time_limit_s=0.1)
+    await publish(queue, 1)
+    await stage.tape.until(DeadLettered, "c1")
+    [(_, fields)] = await client.xrange(KEYS.dead)
+    assert "TimeoutError: time limit of 0.1 s" in fields["error"]
 
 
 async def test_a_context_tells_when_a_message_was_due_and_that_its_time_has_no_end(

@@ -123,7 +123,7 @@ FENCING = [
     mutant(
         "a rest of a batch begun without trust",
         "test_directed.py::test_nothing_is_begun_when_trust_has_ended",
-        ("service.py", "if now_s > lease.trusted_until:", "if False:"),
+        ("service.py", "if mono_s() > lease.trusted_until:", "if False:"),
     ),
     mutant(
         "a handler goes on when trust ends",

@@ -165,11 +165,16 @@ SERVING = [
         "test_ordered.py::test_after_a_kill_the_standby_takes_everything_in_order",
         (
             "service.py",
-            "        now_s, lease = mono_s(), self.term.lease\n",
-            "        now_s, lease = mono_s(), self.term.lease\n"
+            "        lease = self.term.lease\n",
+            "        lease = self.term.lease\n"
             "        self._unacked.append((delivery.entry, delivery.message.id))\n"
             "        self._tasks.start_soon(self._flush)\n",
         ),
+    ),
+    mutant(
+        "what a handler in a thread returns is dropped",
+        "test_blocking.py::test_what_a_handler_that_is_not_async_returns_is_awaited",
+        ("handling.py", "if inspect.isawaitable(returned):", "if False:"),
     ),
     mutant(
         "what was handled is not acknowledged at a stop",
