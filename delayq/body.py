@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 from typing_extensions import TypeVar
 
-from delayq.errors import InvalidMessage, MalformedEntry
+from delayq.errors import InvalidMessage, MalformedEntry, text_of
 
 B = TypeVar("B", default=Any)
 """The type of a queue's bodies."""
@@ -50,7 +50,7 @@ class Codec(Generic[B]):
     def decode(self, text: str) -> B:
         """Read a body.
 
-        :raises MalformedEntry: if it is no JSON, or not of the type
+        :raises MalformedEntry: if it is no JSON, or not of the type, or a validator of it fails
         """
         try:
             if self._adapter is None:
@@ -61,6 +61,8 @@ class Codec(Generic[B]):
             raise MalformedEntry(f"body: {said(error)}") from None
         except (ValueError, RecursionError) as error:
             raise MalformedEntry(f"body: {error}") from error
+        except Exception as error:  # a validator's own, which pydantic lets through
+            raise MalformedEntry(f"body: {type(error).__name__}: {text_of(error)}") from error
 
     @staticmethod
     def _any(text: str) -> Any:

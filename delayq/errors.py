@@ -120,6 +120,14 @@ def alone(error: BaseException) -> BaseException:
     return error
 
 
+def text_of(error: BaseException) -> str:
+    """Return what an error says; of one that a user wrote that may fail, or be no text."""
+    try:
+        return str(error).encode(errors="backslashreplace").decode()
+    except Exception:  # noqa: BLE001 - the message of a message's error is worth no crash
+        return "it cannot be said"
+
+
 @contextmanager
 def ungrouped() -> Iterator[None]:
     """Let out what `alone` finds in a group: whoever calls need not know that tasks are inside."""

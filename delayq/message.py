@@ -251,8 +251,10 @@ def decode_entry(
     try:
         if (version := int(get("v") or FORMAT)) > FORMAT:
             raise NewerFormat(f"entry {entry}: format {version}, this process knows {FORMAT}")
+        if (text := get("body")) is None:
+            raise MalformedEntry("body: the field is missing")
         # Bytes that are no UTF-8 stand there as lone surrogates, and are refused here.
-        body = codec.decode(_within("body", values["body"], MAX_BODY_BYTES))
+        body = codec.decode(_within("body", text, MAX_BODY_BYTES))
         headers = get("headers")
         # What was due when it was published is due since its entry was added.
         due_ms = int(get("due") or entry.partition("-")[0])
@@ -265,8 +267,6 @@ def decode_entry(
             due_ms,
             int(get("deliveries") or 0) + delivered,
         )
-    except KeyError:
-        raise MalformedEntry("body: the field is missing") from None
     except (ValueError, RecursionError) as error:
         raise MalformedEntry(f"entry {entry}: {error}") from error
 

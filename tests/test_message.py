@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, field_validator
 
+from delayq.body import Codec
 from delayq.errors import InvalidMessage, MalformedEntry
 from delayq.message import (
     JSON,
@@ -68,6 +70,35 @@ def test_a_foreign_entry_with_only_a_body_is_a_message() -> None:
 def test_what_is_no_message_is_malformed(fields: list[str]) -> None:
     with pytest.raises(MalformedEntry):
         decode_entry("1-0", fields, 1)
+
+
+class UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise LookupError("nothing can be said")
+
+
+class Sized(BaseModel):
+    """A body whose validator fails as no validator should."""
+
+    size: int
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _looked_up(cls, size: Any) -> int:
+        if size.strip() == "bad":
+            raise UnspeakableError
+        return {"small": 1}[size.strip()]
+
+
+@pytest.mark.parametrize(
+    ("size", "why"),
+    [("7", "AttributeError"), ('"large"', "KeyError"), ('"bad"', "UnspeakableError")],
+)
+def test_a_body_whose_validator_fails_is_malformed_whatever_it_raises(size: str, why: str) -> None:
+    codec = Codec[Sized](Sized)
+    assert decode_entry("1-0", ["body", '{"size":" small"}'], 1, codec).body.size == 1
+    with pytest.raises(MalformedEntry, match=f"body: {why}"):
+        decode_entry("1-0", ["body", f'{{"size":{size}}}'], 1, codec)
 
 
 def test_deliveries_before_a_retry_are_kept() -> None:
