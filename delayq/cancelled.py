@@ -5,6 +5,8 @@ import math
 
 import anyio
 
+from delayq.errors import text_of
+
 
 def cancelled_inside(error: asyncio.CancelledError) -> Exception:
     """Return what to make of it, for a task that nobody but the function and our scopes can cancel.
@@ -16,4 +18,4 @@ def cancelled_inside(error: asyncio.CancelledError) -> Exception:
     task = asyncio.current_task()
     while task is not None and task.cancelling():
         task.uncancel()
-    return RuntimeError(f"cancelled from inside: {error}")
+    return RuntimeError(f"cancelled from inside: {text_of(error)}")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from delayq.errors import InvalidMessage
+from delayq.errors import InvalidMessage, text_of
 from delayq.message import MAX_DELAY_MS
 
 REJECTED = "rejected"
@@ -93,6 +93,8 @@ class Retry:
             raise ValueError(f"max_deliveries: at least 1, or None (got {self.max_deliveries})")
         if not 0 < self.base_ms <= self.cap_ms:
             raise ValueError(f"base_ms: above 0, at most cap_ms (got {self.base_ms})")
+        if not (isinstance(self.never, tuple) and all(map(_is_exception, self.never))):
+            raise ValueError(f"never: a tuple of exceptions (got {self.never!r})")
 
     def decide(
         self, deliveries: int, error: Exception, jitter: Callable[[], float] = random.random
@@ -100,7 +102,7 @@ class Retry:
         """Decide on a message that failed with `error` at its `deliveries`-th delivery."""
         said = _said(error)
         if isinstance(error, Reject):
-            return DeadLetter(REJECTED, str(error))
+            return DeadLetter(REJECTED, text_of(error))
         if isinstance(error, self.never):
             return DeadLetter("never retried", said)
         if self.max_deliveries is not None and deliveries >= self.max_deliveries:
@@ -137,4 +139,8 @@ def _said(error: Exception) -> str:
     """Say what was raised, and where."""
     frames = traceback.extract_tb(error.__traceback__)
     at = f" (at {frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{at}"
+    return f"{type(error).__name__}: {text_of(error)}{at}"
+
+
+def _is_exception(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Exception)

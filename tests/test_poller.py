@@ -82,6 +82,23 @@ async def test_a_hook_that_is_cancelled_from_inside_takes_nobody_along(
     assert (failed.id, failed.error) == ("b", "RuntimeError: cancelled from inside: ")
 
 
+async def test_a_hook_whose_error_cannot_be_said_takes_nobody_along(
+    server: Server, client: Client, make_queue: MakeQueue
+) -> None:
+    class UnspeakableError(Exception):
+        def __str__(self) -> str:
+            raise LookupError
+
+    async def hook(_message: Message) -> object:
+        raise UnspeakableError
+
+    queue, tape = make_queue(on_due=hook), Tape()
+    await queue.publish("a", delay=1)
+    await Poller(server, queue, observe=tape).turn(FAR_MS)
+    assert await client.xlen(KEYS.stream) == 1
+    assert [e.error for e in tape.of(CorrectionFailed)] == ["UnspeakableError: it cannot be said"]
+
+
 async def test_after_hooks_the_schedule_is_looked_at_again(
     server: Server, make_queue: MakeQueue
 ) -> None:

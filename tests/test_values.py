@@ -55,6 +55,21 @@ def test_an_error_tells_where_it_was_raised() -> None:
     assert re.fullmatch(r"ValueError: invalid .* \(at .*test_values\.py:\d+\)", decided.error)
 
 
+def test_an_error_that_cannot_be_said_is_decided_on_all_the_same() -> None:
+    class UnspeakableError(ValueError):
+        def __str__(self) -> str:
+            raise LookupError
+
+    class UnspeakableReject(Reject):
+        def __str__(self) -> str:
+            raise LookupError
+
+    decided = Retry(max_deliveries=1).decide(1, UnspeakableError())
+    assert decided == DeadLetter("max deliveries", "UnspeakableError: it cannot be said")
+    decided = Retry().decide(1, UnspeakableReject())
+    assert decided == DeadLetter("rejected", "it cannot be said")
+
+
 def test_trouble_is_told_where_nobody_observes(caplog: pytest.LogCaptureFixture) -> None:
     log_trouble(Retried("c1", 5, "m1", 1, 100, ""))
     log_trouble(TookOver("c1", 5, "free", {}, ()))
@@ -83,3 +98,6 @@ def test_a_policy_that_cannot_work_is_refused() -> None:
         Retry(max_deliveries=0)
     with pytest.raises(ValueError, match="base_ms"):
         Retry(base_ms=100, cap_ms=10)
+    for never in ([ValueError], ValueError, ("ValueError",), (ValueError, int)):
+        with pytest.raises(ValueError, match="never: a tuple of exceptions"):
+            Retry(never=never)  # type: ignore[arg-type]
