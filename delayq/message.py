@@ -118,7 +118,7 @@ class Outgoing(NamedTuple):
     @property
     def route(self) -> str:
         """What decides its lane: its key, or else its `dedup_id`, or else its id."""
-        return self.key or self.told[1:] or self.id
+        return self.key if self.key is not None else self.told[1:] or self.id
 
     @property
     def delayed(self) -> bool:

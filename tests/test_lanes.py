@@ -49,6 +49,12 @@ async def test_messages_of_one_key_are_in_one_lane_in_their_order(queue: Queue) 
     assert all(found)
 
 
+async def test_an_empty_key_is_a_key_and_in_one_lane(queue: Queue) -> None:
+    for n in range(8):
+        await queue.publish(n, key="", dedup_id=None if n % 2 else f"d{n}")
+    assert [list(range(8))] == [of_lane for of_lane in await bodies_of(queue) if of_lane]
+
+
 async def test_in_bulk_they_are_in_the_same_lanes_and_order(queue: Queue, client: Client) -> None:
     receipts = await queue.publish_many(
         queue.message(n, key=f"k{n % 8}", id=f"m{n}") for n in range(2_000)
