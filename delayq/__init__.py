@@ -34,6 +34,7 @@ from delayq.errors import (
     DelayqError,
     GroupInUse,
     InvalidCursor,
+    InvalidFolder,
     InvalidMessage,
     InvalidName,
     InvalidSettings,
@@ -42,17 +43,23 @@ from delayq.errors import (
     NotConfirmed,
     NotOpen,
     ServerError,
+    ServerMissing,
+    ServerOutOfMemory,
+    ServerReadOnly,
+    ServerRefused,
+    ServerTooOld,
     ServerUnreachable,
 )
 from delayq.events import Event, Observer
 from delayq.fitness import check
+from delayq.groups import Start
 from delayq.handling import Context, Handler
 from delayq.keys import LaneKeys
-from delayq.message import Message, Receipt
+from delayq.message import Message, Options, Receipt
 from delayq.poller import Poller
 from delayq.producer import Producer
 from delayq.queue import OnDue, Ordering, Queue
-from delayq.record import Page, Record
+from delayq.record import Page, Record, State
 from delayq.retry import OnFailure, Reject, Retry, RetryLater
 from delayq.supervisor import Supervisor, signalled
 
@@ -70,6 +77,7 @@ __all__ = [
     "GroupInUse",
     "Handler",
     "InvalidCursor",
+    "InvalidFolder",
     "InvalidMessage",
     "InvalidName",
     "InvalidSettings",
@@ -82,6 +90,7 @@ __all__ = [
     "Observer",
     "OnDue",
     "OnFailure",
+    "Options",
     "Ordering",
     "Page",
     "Poller",
@@ -95,7 +104,14 @@ __all__ = [
     "RetryLater",
     "Server",
     "ServerError",
+    "ServerMissing",
+    "ServerOutOfMemory",
+    "ServerReadOnly",
+    "ServerRefused",
+    "ServerTooOld",
     "ServerUnreachable",
+    "Start",
+    "State",
     "Stats",
     "Supervisor",
     "check",
