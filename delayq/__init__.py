@@ -55,7 +55,8 @@ from delayq.fitness import check
 from delayq.groups import Start
 from delayq.handling import Context, Handler
 from delayq.keys import LaneKeys
-from delayq.message import Message, Options, Receipt
+from delayq.message import Message
+from delayq.outgoing import Options, Receipt
 from delayq.poller import Poller
 from delayq.producer import Producer
 from delayq.queue import OnDue, Ordering, Queue

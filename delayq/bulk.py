@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import anyio
 
 from delayq.errors import DelayqError, NotConfirmed
-from delayq.message import Outgoing, Receipt
 from delayq.outbox import Answer, batches
+from delayq.outgoing import Outgoing, Receipt
 
 Send = Callable[[Sequence[Outgoing]], Awaitable[list[Answer]]]
 """Sends messages to one lane by one call: all of them or none."""

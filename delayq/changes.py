@@ -28,7 +28,7 @@ async def reschedule(
 ) -> bool:
     """Give a scheduled message another due time.
 
-    :param due: as `delayq.message.when` encodes it
+    :param due: as `delayq.outgoing.when` encodes it
     :param now_ms: instead of the server's time
     :return: False if it is not scheduled, or not any more
     :raises ServerError: if the server did not answer, or refused

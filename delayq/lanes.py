@@ -21,7 +21,7 @@ from delayq.dead import DeadLetters
 from delayq.errors import DelayqError, GroupInUse, ungrouped
 from delayq.groups import drop, groups, holder
 from delayq.keys import GROUP, MAX_LANES, LaneKeys, lane_of
-from delayq.message import when
+from delayq.outgoing import when
 from delayq.record import Page, Record, State
 
 AT_ONCE = 32

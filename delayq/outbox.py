@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from delayq.errors import DelayqError
-from delayq.message import Outgoing, Receipt, new_id
+from delayq.message import new_id
+from delayq.outgoing import Outgoing, Receipt
 
 MAX_MESSAGES = 500
 """Messages sent by one script at most, 1 to 2 ms of the server's time; those that take more of it

@@ -15,8 +15,8 @@ from delayq.durability import Durability, ask, lacking
 from delayq.errors import BacklogFull, DelayqError, ServerUnreachable
 from delayq.events import Event, Unreachable
 from delayq.keys import LaneKeys
-from delayq.message import Outgoing, Receipt
 from delayq.outbox import Answer
+from delayq.outgoing import Outgoing, Receipt
 
 PROMOTE_LIMIT = 128
 """Messages moved by one script at most: a few ms of the server's time."""

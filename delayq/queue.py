@@ -18,16 +18,9 @@ from delayq.durability import Durability, chosen
 from delayq.groups import Start, groups
 from delayq.keys import lane_of
 from delayq.lanes import Lanes
-from delayq.message import (
-    Message,
-    Options,
-    Outgoing,
-    Receipt,
-    new_id,
-    new_ids,
-    outgoing,
-)
+from delayq.message import Message, new_id, new_ids
 from delayq.outbox import Answer, Outbox
+from delayq.outgoing import Options, Outgoing, Receipt, outgoing
 from delayq.publishing import PROMOTE_LIMIT, Terms, patiently, publish
 from delayq.registry import Registration, forget
 from delayq.retry import OnFailure, Retry

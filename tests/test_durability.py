@@ -19,7 +19,7 @@ from delayq import (
     Server,
 )
 from delayq.errors import ServerRefused
-from delayq.message import Receipt
+from delayq.outgoing import Receipt
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.processes import run
 from tests.proxy import losing

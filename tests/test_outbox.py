@@ -9,9 +9,9 @@ import pytest
 
 from delayq import BacklogFull, Queue, Server, ServerUnreachable
 from delayq.clock import Clock
-from delayq.message import Outgoing, Receipt
-from delayq.message import outgoing as checked
 from delayq.outbox import Answer, Outbox, batches
+from delayq.outgoing import Outgoing, Receipt
+from delayq.outgoing import outgoing as checked
 from delayq.publishing import Terms, publish
 from delayq.schedule import Schedule
 from tests.conftest import KEYS, Client, MakeQueue

@@ -11,7 +11,7 @@ from delayq.consumer import Consumer
 from delayq.events import Acked, Event, TookOver
 from delayq.handling import Context, Handler
 from delayq.logs import log_trouble
-from delayq.message import Outgoing
+from delayq.outgoing import Outgoing
 from delayq.queue import Queue
 from delayq.supervisor import Supervisor
 

@@ -10,7 +10,8 @@ from delayq.appqueue import AppQueue
 from delayq.clock import mono_s
 from delayq.connection import outlast
 from delayq.errors import NotConfirmed, ServerOutOfMemory, ServerUnreachable
-from delayq.message import Options, Receipt, new_id, when
+from delayq.message import new_id
+from delayq.outgoing import Options, Receipt, when
 from delayq.verify.history import Cancelled, Published, PublishFailed, Publishing, Recorded
 from delayq.verify.log import Log
 from delayq.verify.workload import Item, Step

@@ -177,9 +177,9 @@ MOVING = [
     ),
     mutant(
         "delays rounded down",
-        "test_message.py::test_due_times_are_relative_to_the_servers_now_or_absolute",
+        "test_outgoing.py::test_due_times_are_relative_to_the_servers_now_or_absolute",
         (
-            "message.py",
+            "outgoing.py",
             "-(-round(seconds * 1_000_000) // 1000)",
             "round(seconds * 1_000_000) // 1000",
         ),
