@@ -55,6 +55,21 @@ async def publish(
     :return: for each message its receipt, or why it was refused
     :raises ServerError: if the server did not answer, or refused
     """
+    args = _arguments(terms, call, messages)
+    if terms.durability == "memory":
+        answer = await scripts.run(client, "publish", _touched(keys), args)
+        return _answers(keys.queue, terms, messages, answer)
+    asked = ask(terms.durability, within_s)
+    answer, confirmed = await scripts.run_confirmed(
+        client, "publish", _touched(keys), args, ask=asked, timeout_s=within_s
+    )
+    answers = _answers(keys.queue, terms, messages, answer)
+    failure = lacking(terms.durability, confirmed)
+    return answers if failure is None else [_failed(each, failure) for each in answers]
+
+
+def _arguments(terms: Terms, call: str, messages: Sequence[Outgoing]) -> list[object]:
+    """Return what publish.lua takes: the terms, and of each message id, head and fields."""
     limit = terms.max_backlog
     args: list[object] = [
         "" if terms.now_ms is None else terms.now_ms,
@@ -75,16 +90,7 @@ async def publish(
             head = f"{message.when} {message.size} {message.told or told}"
             heads[how] = head
         args += (message.id, head, *message.fields)
-    if terms.durability == "memory":
-        answer = await scripts.run(client, "publish", _touched(keys), args)
-        return _answers(keys.queue, terms, messages, answer)
-    asked = ask(terms.durability, within_s)
-    answer, confirmed = await scripts.run_confirmed(
-        client, "publish", _touched(keys), args, ask=asked, timeout_s=within_s
-    )
-    answers = _answers(keys.queue, terms, messages, answer)
-    failure = lacking(terms.durability, confirmed)
-    return answers if failure is None else [_failed(each, failure) for each in answers]
+    return args
 
 
 def _answers(
