@@ -1,11 +1,14 @@
 """The sign of life, asked for by many."""
 
+from pathlib import Path
+
 import anyio
 import pytest
 
 from delayq import Server
 from delayq.anchor import Anchor, Lookout
 from delayq.connection import outlast
+from delayq.verify.proxy import Proxy, before
 from tests.conftest import Client
 
 
@@ -52,6 +55,32 @@ async def test_all_leases_learn_at_once_that_the_connection_is_another(
                 naming.start_soon(name)
         assert set(found).isdisjoint({first, second})
         assert len(set(found)) == 1
+
+
+async def test_calls_of_many_lanes_do_not_wait_for_each_others_answers(
+    server: Server, client: Client, tmp_path: Path
+) -> None:
+    proxy, answered = Proxy(), list[object]()
+
+    async def call(anchor: Anchor) -> None:
+        answered.append(await anchor.command("ECHO", "a"))
+
+    async with (
+        before(server.url, proxy, tmp_path / "slow.sock") as url,
+        Server(url).link("many") as link,
+        anyio.create_task_group() as lanes,
+    ):
+        await link.anchor.identity()
+        proxy.hold("replies")
+        await client.config_resetstat()
+        for _ in range(16):
+            lanes.start_soon(call, link.anchor)
+        with anyio.fail_after(2):
+            while (await client.info("commandstats")).get("cmdstat_echo", {}).get("calls") != 16:
+                pass
+        assert not answered
+        proxy.heal()
+    assert answered == ["a"] * 16
 
 
 async def test_a_call_whose_caller_goes_away_does_not_close_the_connection(
