@@ -5,35 +5,33 @@ from anyio.abc import TaskGroup
 
 from delayq.clock import mono_s
 from delayq.delivered import Delivered, Malformed, Newer
-from delayq.errors import GroupMissing
 from delayq.events import Inherited, NewerFound
-from delayq.lease import LeaseStore
 from delayq.message import Delivery
 from delayq.pending import RECLAIM_LIMIT
 from delayq.retry import Again, DeadLetter
 from delayq.service import NEWER_MS, Service
 from delayq.settling import Work
+from delayq.survey import SURVEY_S, Survey
 from delayq.term import Term
-
-SURVEY_S = 0.8
-"""How often a consumer looks whether another died."""
 
 
 class Competing(Service):
     """One of the consumers of an unordered queue."""
 
-    def __init__(self, work: Work, term: Term, store: LeaseStore) -> None:
+    def __init__(self, work: Work, term: Term, survey: Survey) -> None:
         super().__init__(work, term)
-        self._store = store
+        self._survey = survey
+        self._room_found = anyio.Event()
         self._dead: dict[str, str] = {}
         """Consumers found dead, and the connection by which they were, or ''."""
         self._strays = False
         """Whether something may be pending for us that lies behind our place in the stream."""
 
     def _beside(self, tasks: TaskGroup) -> None:
-        tasks.start_soon(self._survey)
+        tasks.start_soon(self._look_around)
 
     async def _more(self, room: int) -> None:
+        self._room_found.set()
         dead, self._dead = self._dead, {}
         for source, connection in dead.items():
             await self._inherit(source, connection)
@@ -41,6 +39,7 @@ class Competing(Service):
             await super()._more(room)
 
     async def _listen(self, last_id: str) -> None:
+        self._room_found.set()
         if not self._dead:
             await super()._listen(last_id)
 
@@ -73,21 +72,24 @@ class Competing(Service):
         self.work.observe(NewerFound(self.work.role, self.term.lease.epoch, delivery.reason))
         await self.term.fenced("retry", lambda lease: pending.put_off(lease, entry, NEWER_MS))
 
-    async def _survey(self) -> None:
-        """Look for consumers that died, from time to time."""
-        pending = self.work.pending
+    async def _look_around(self) -> None:
+        """Look for consumers that died, whenever it is our turn."""
         while True:
+            await self._with_room()
             began = mono_s()
-            try:
-                others = await self.term.fenced("survey", pending.others)
-            except GroupMissing:
-                others = {}
-            connections = others.values()
-            gone = await self.term.fenced("survey", lambda _: self._store.gone(connections))  # noqa: B023
-            self._dead = {name: c for name, c in others.items() if not c or c in gone}
-            if self._dead:
-                self._look_again()
-            await anyio.sleep(max(0, began + SURVEY_S - mono_s()))
+            wait_s = await self.term.fenced("survey", self._survey.turn)
+            if not wait_s:
+                self._dead = await self.term.fenced("survey", self._survey.dead)
+                if self._dead:
+                    self._look_again()
+                wait_s = began + SURVEY_S - mono_s()
+            await anyio.sleep(max(0, wait_s))
+
+    async def _with_room(self) -> None:
+        """Wait until there is room for messages: else others are to look, who can inherit."""
+        if not self.listening:
+            self._room_found = anyio.Event()
+            await self._room_found.wait()
 
     async def _inherit(self, source: str, connection: str) -> None:
         """Make everything that is pending for a dead consumer our own.

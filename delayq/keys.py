@@ -124,6 +124,11 @@ class LaneKeys:
         return self._own("members")
 
     @property
+    def survey(self) -> str:
+        """STRING: which of the consumers that compete looks for dead ones; fades in a second."""
+        return self._own("survey")
+
+    @property
     def dead(self) -> str:
         """STREAM: dead letters."""
         return self._own("dead")

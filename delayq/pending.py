@@ -11,7 +11,6 @@ from itertools import chain
 from typing import Any
 
 from delayq import scripts
-from delayq.anchor import UNKNOWN
 from delayq.connection import outlast
 from delayq.delivered import Delivered, delivered_as
 from delayq.errors import GroupMissing, ServerOutOfMemory
@@ -276,21 +275,6 @@ class Pending:
         except GroupMissing:
             return []  # the next fetch mends that
         return [(row["message_id"], row["times_delivered"]) for row in rows]
-
-    async def others(self, lease: Lease) -> dict[str, str]:
-        """Tell for the other consumers of the group their connection; '' where the lease is over.
-
-        :raises ServerError: if the server did not answer, or refused
-        """
-        client, keys = self._queue.client, self._queue.keys
-        others = {}
-        for consumer in await scripts.command(client, "XINFO CONSUMERS", keys.stream, self._group):
-            name = consumer["name"]
-            if name != lease.holder:
-                key = keys.lease(name.rpartition("@")[0])
-                found = await scripts.command(client, "HMGET", key, "holder", "connection")
-                others[name] = found[1] or UNKNOWN if found[0] == name else ""
-        return others
 
     @property
     def _now(self) -> str | int:

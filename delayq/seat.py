@@ -20,6 +20,7 @@ from delayq.service import Service
 from delayq.settling import Work
 from delayq.share import Share
 from delayq.standby import Standby
+from delayq.survey import Survey
 from delayq.term import Term
 
 
@@ -189,7 +190,7 @@ class Seat:
     def _serving(self, work: Work, term: Term) -> Service:
         match self._queue.ordering:
             case "none":
-                return Competing(work, term, self._store)
+                return Competing(work, term, Survey(self._queue, self._store))
             case "strict":
                 return Ordered(work, term)
             case "key":

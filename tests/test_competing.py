@@ -2,12 +2,15 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from delayq import Queue, Retry, RetryLater, Server
+from delayq import Queue, Retry, RetryLater, Server, scripts
+from delayq.anchor import Anchor
 from delayq.events import (
     Acked,
     DeadLettered,
@@ -19,6 +22,8 @@ from delayq.events import (
     StoodBy,
 )
 from delayq.keys import GROUP
+from delayq.lease import Lease, LeaseStore
+from delayq.survey import SURVEY_S, Survey
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.roles import publish, troupe
 from tests.state import messages, owners
@@ -114,6 +119,88 @@ async def test_what_a_killed_consumer_had_is_handled_by_another_within_a_second(
         assert sorted(t.bodies[:-1]) == sorted([*range(20)] * 2)
     assert await owners(client) == {}
     assert await client.xinfo_consumers(KEYS.stream, GROUP) == []
+
+
+async def test_one_of_many_consumers_looks_for_the_dead_for_all_of_them(
+    server: Server, client: Client, queue: Queue
+) -> None:
+    told, enough = list[float](), anyio.Event()
+
+    async def heard(name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        answer = await call()
+        if name == "survey":
+            told.append(answer)
+            if len(told) >= 40:
+                enough.set()
+        return answer
+
+    await client.config_resetstat()
+    async with troupe(server, queue) as t:
+        scripts.interpose(heard)
+        try:
+            for number in range(10):
+                await t.active(f"c{number}")
+            await enough.wait()
+        finally:
+            scripts.interpose(None)
+    stats = await client.info("commandstats")
+    asked = stats.get("cmdstat_xinfo|consumers") or stats["cmdstat_xinfo"]
+    assert told.count(0) <= 10, "of 40 looks that none took before"
+    assert asked["calls"] <= 20 + told.count(0), "two of each at its start are for other purposes"
+
+
+async def test_only_who_has_room_for_what_the_dead_had_looks_for_them(
+    server: Server, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, enough, turn = list[str](), anyio.Event(), Survey.turn
+
+    async def heard(survey: Survey, lease: Lease) -> float:
+        asked.append(lease.holder.partition("@")[0])
+        if asked.count("c3") == 3:
+            enough.set()
+        return await turn(survey, lease)
+
+    async with troupe(server, queue) as t:
+        t.held = {body: anyio.Event() for body in ("full", "dead")}
+        await t.active("c1", concurrency=1)
+        await publish(queue, "full")
+        await t.begins("full")
+        dead = await t.active("c2", concurrency=1, lease_ttl_s=60)
+        await publish(queue, "dead")
+        await t.begins("dead")
+        monkeypatch.setattr(Survey, "turn", heard)
+        await t.active("c3")
+        await enough.wait()
+        assert asked.count("c1") + asked.count("c2") <= 2, "each may have been about to ask"
+        await t.supervisor.kill("c2")
+        assert (await t.tape.until(Inherited, "c3")).source == f"c2@{dead.epoch}"
+        for event in t.held.values():
+            event.set()
+        await t.settled(2)
+
+
+async def test_who_looks_is_told_so_again_and_gives_way_when_it_does_not_come(
+    client: Client, queue: Queue
+) -> None:
+    leases = dict[str, Lease]()
+    surveys = dict[str, Survey]()
+    for name in "abc":
+        store = LeaseStore(Anchor(client), KEYS, name, 60)
+        taken = await store.acquire(KEYS.lease(name))
+        assert isinstance(taken, Lease)
+        leases[name], surveys[name] = taken, Survey(queue, store)
+
+    async def turns() -> list[bool]:
+        return [await surveys[name].turn(leases[name]) == 0 for name in "abca"]
+
+    assert await turns() == [True, False, False, True]
+    assert 0 < await client.pttl(KEYS.survey) <= SURVEY_S * 1000
+    await client.delete(KEYS.survey)  # as when its time is over
+    assert await surveys["c"].turn(leases["c"]) == 0
+    assert await turns() == [False, False, True, False]
+    await client.rpush(KEYS.survey + "x", 1)
+    await client.rename(KEYS.survey + "x", KEYS.survey)
+    assert await turns() == [True, False, False, True], "foreign hands stop no survey"
 
 
 async def test_an_heir_that_is_far_ahead_handles_what_it_inherits(

@@ -38,6 +38,7 @@ from delayq.lease import Held, Lease, LeaseStore
 from delayq.message import FORMAT, JSON, Delivery
 from delayq.pending import Pending
 from delayq.schedule import Schedule
+from delayq.survey import Survey
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.roles import troupe
 from tests.servers import RealServer
@@ -364,11 +365,12 @@ async def test_marks_of_foreign_hands_do_not_keep_a_consumer_from_beginning(
 
 
 async def test_a_lease_of_foreign_hands_does_not_end_a_survey(
-    client: Client, pending: Pending, lease: Lease
+    client: Client, queue: Queue, pending: Pending, store: LeaseStore, lease: Lease
 ) -> None:
+    await pending.ensure_group()
     await client.xgroup_createconsumer(KEYS.stream, GROUP, "c2@5")
     await client.hset(KEYS.lease("c2"), mapping={"holder": "c2@5", "connection": "x"})
-    assert await pending.others(lease) == {"c2@5": "x"}
+    assert await Survey(queue, store).others(lease) == {"c2@5": "x"}
     assert await Anchor(client).gone(["x", "00", "-1", "1e3", "9" * 30]) == set()
 
 

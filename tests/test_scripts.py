@@ -15,6 +15,7 @@ from delayq.lease import Held, Lease, LeaseStore
 from delayq.message import Delivery
 from delayq.pending import Pending
 from delayq.schedule import Schedule
+from delayq.survey import Survey
 from tests.conftest import KEYS, Client
 from tests.state import dump
 
@@ -66,6 +67,7 @@ FENCED: dict[str, Call] = {
     "free a key": lambda p, _s, lease, d: p.ack(lease, [], ("k", d.message.id)),
     "reclaim": lambda p, _s, lease, _d: p.reclaim(lease, "-"),
     "inherit": lambda p, _s, lease, _d: p.inherit(lease, "x@1", "7"),
+    "survey": lambda p, s, lease, _d: Survey(p._queue, s).turn(lease),
     "renew": lambda _p, s, lease, _d: s.renew(lease),
 }
 

@@ -15,7 +15,7 @@ from delayq.verify.history import Found, Terms
 from delayq.verify.lane import Lane
 from delayq.verify.step import Finding
 
-_FADE = {"recent", "dedup", "bell", "vacancy", "standby", "members"}
+_FADE = {"recent", "dedup", "bell", "vacancy", "standby", "members", "survey"}
 _STAY = {"epoch", "ticked"}
 _WAIT = {"parked", "halted"}
 _HOLD = {"stream", "schedule", "bodies", "dead", "arrival"}
