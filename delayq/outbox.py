@@ -7,11 +7,13 @@ made again, the same, by one of the others.
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from delayq.errors import DelayqError
+from delayq.clock import mono_s
+from delayq.errors import DelayqError, ServerUnreachable
 from delayq.message import new_id
 from delayq.outgoing import Outgoing, Receipt
 
@@ -56,6 +58,8 @@ def _weight(message: Outgoing, *, limited: bool) -> float:
 @dataclass(eq=False, slots=True)
 class _Slot:
     message: Outgoing
+    ends_at: float
+    """Until when an answer is waited for, in monotonic seconds."""
     turn: "asyncio.Future[None]"
     """Done when it was answered, or when it is its turn to send. Not an `anyio.Event`: there is one
     for each publish, and a future is made in a sixth of the time."""
@@ -71,10 +75,14 @@ class _Call:
 
 
 class Outbox:
-    """Sends messages through `send`, one call at a time; `limited` is as for `batches`."""
+    """Sends messages through `send`, one call at a time; `limited` is as for `batches`.
 
-    def __init__(self, send: Send, *, limited: bool = False) -> None:
+    :param patience_s: after which no call is begun any more for a message, the server being away
+    """
+
+    def __init__(self, send: Send, patience_s: float = math.inf, *, limited: bool = False) -> None:
         self._send = send
+        self._patience_s = patience_s
         self._limited = limited
         self._waiting: deque[_Slot] = deque()
         self._cut: _Call | None = None
@@ -88,7 +96,8 @@ class Outbox:
 
         :raises DelayqError: what `send` answered for it, or raised
         """
-        slot = _Slot(message, asyncio.get_running_loop().create_future())
+        ends_at = mono_s() + self._patience_s
+        slot = _Slot(message, ends_at, asyncio.get_running_loop().create_future())
         self._waiting.append(slot)
         try:
             if self._leader is None:
@@ -115,6 +124,8 @@ class Outbox:
             answers = await self._send([slot.message for slot in call.slots], call.id)
         except DelayqError as error:
             answers = [type(error)(*error.args) for _ in call.slots]
+            if isinstance(error, ServerUnreachable):
+                self._give_up(error)
         except BaseException:
             self._cut = call
             raise
@@ -122,6 +133,14 @@ class Outbox:
             slot.answer = answer
             _wake(slot)
         self._pass_on()
+
+    def _give_up(self, error: ServerUnreachable) -> None:
+        """Fail those that waited behind a call in vain, and have no time left for one."""
+        now_s = mono_s()
+        while self._waiting and self._waiting[0].ends_at <= now_s:
+            slot = self._waiting.popleft()
+            slot.answer = type(error)(*error.args)
+            _wake(slot)
 
     def _take(self) -> list[_Slot]:
         batch = next(batches((slot.message for slot in self._waiting), limited=self._limited))

@@ -92,7 +92,9 @@ class Queue(Lanes, Generic[B]):
         object.__setattr__(self, "registration", self.registration or registration)
         # What waits for less does not wait behind what waits for more.
         outboxes = {
-            each: Outbox(partial(self._send, durability=each), limited=self.limited)
+            each: Outbox(
+                partial(self._send, durability=each), self.patience_s, limited=self.limited
+            )
             for each in get_args(Durability)
         }
         object.__setattr__(self, "_outboxes", outboxes)

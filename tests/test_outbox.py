@@ -152,6 +152,33 @@ async def test_a_call_that_was_cut_off_is_made_again_under_its_id() -> None:
     assert calls[0] != calls[1] == calls[2]
 
 
+@pytest.mark.parametrize("patience_s", [0, 3600])
+async def test_whose_time_is_over_behind_a_call_in_vain_is_sent_by_no_other(
+    patience_s: float,
+) -> None:
+    made, away, failures = list[int](), anyio.Event(), list[ServerUnreachable]()
+
+    async def send(batch: Sequence[Outgoing], _call: str) -> list[Answer]:
+        made.append(len(batch))
+        await away.wait()
+        raise ServerUnreachable("away")
+
+    outbox = Outbox(send, patience_s)
+
+    async def post(number: int) -> None:
+        with pytest.raises(ServerUnreachable) as told:
+            await outbox.post(outgoing(str(number)))
+        failures.append(told.value)
+
+    async with anyio.create_task_group() as posting:
+        for number in range(1_200):
+            posting.start_soon(post, number)
+        await anyio.wait_all_tasks_blocked()
+        away.set()
+    assert (len(made) == 1) is (patience_s == 0)
+    assert len({id(failure) for failure in failures}) == 1_200, "each has an error of its own"
+
+
 @pytest.mark.parametrize("names", ["a", "ab"])
 async def test_a_call_made_again_adds_nothing_though_the_caller_chose_no_id(
     client: Client, names: str
