@@ -304,7 +304,8 @@ async def test_nothing_is_begun_when_trust_has_ended(
         frozen = term.lease.holder
         term.renewed(replace(term.lease, trusted_until=mono_s() - 0.001))
         t.held[1].set()
-        await t.tape.until(LeaseEnded, "c1")
+        with anyio.fail_after(10):
+            await t.tape.until(LeaseEnded, "c1")
     assert frozen not in [handled.consumer for handled in t.handled if handled.body == 2]
 
 
