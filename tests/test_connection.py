@@ -56,7 +56,10 @@ async def test_a_server_that_is_away_is_named_without_its_password() -> None:
         await check(Server("redis://me:se:cr@et@127.0.0.1:1/0"))
 
 
-async def test_a_lost_reply_is_told_and_nothing_is_sent_again_unasked(tmp_path: Path) -> None:
+@pytest.mark.parametrize("one_connection", [False, True])
+async def test_a_lost_reply_is_told_and_nothing_is_sent_again_unasked(
+    tmp_path: Path, *, one_connection: bool
+) -> None:
     asked = 0
 
     async def lose_reply(stream: anyio.abc.SocketStream) -> None:
@@ -69,7 +72,8 @@ async def test_a_lost_reply_is_told_and_nothing_is_sent_again_unasked(tmp_path: 
     listener = await anyio.create_unix_listener(tmp_path / "s")
     async with listener, anyio.create_task_group() as serving:
         serving.start_soon(listener.serve, lose_reply)
-        async with Server(f"unix://{tmp_path}/s").client() as client:
+        server = Server(f"unix://{tmp_path}/s")
+        async with server.client(one_connection=one_connection) as client:
             with pytest.raises(ServerUnreachable):
                 await command(client, "GET", "key")
         assert asked == 1

@@ -246,7 +246,7 @@ async def test_a_stop_while_a_message_is_to_be_retried_begins_none_behind_it(
         async def fail() -> None:
             if t.handled[-1].deliveries == 2:
                 t.role("c1").stop()
-            if t.handled[-1].deliveries == 2 or t.role("c1")._service._pool.line:
+            if t.handled[-1].deliveries == 2 or t.role("c1").seats[0]._service._pool.line:
                 raise ValueError("no")
 
         t.doing = {body: [fail, fail] for body in range(500)}

@@ -139,7 +139,7 @@ SERVING = [
     ),
     mutant(
         "client retries on",
-        "test_connection.py::test_a_lost_reply_is_told_and_nothing_is_sent_again_unasked",
+        "test_connection.py::test_a_lost_reply_is_told_and_nothing_is_sent_again_unasked[True]",
         ("client.py", '"retry": Retry(NoBackoff(), 0)', '"retry": Retry(NoBackoff(), 10)'),
     ),
     mutant(
