@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
+from redis.asyncio import Redis
 
 from delayq import NotConfirmed, Queue, Retry, Server, ServerUnreachable, check
 from delayq.anchor import Anchor
@@ -145,16 +146,28 @@ async def test_a_primary_that_comes_back_too_soon_is_not_believed(sentinels: Rea
 
 
 async def test_the_sentinel_that_knows_of_the_latest_failover_is_believed(
-    sentinels: RealSentinels,
+    sentinels: RealSentinels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = Node()
     stray = Watcher(old.port)
+    ask, answered = Redis.sentinel_masters, anyio.Event()
+
+    async def ask_the_stray_first(sentinel: Any) -> Any:
+        if sentinel.connection_pool.connection_kwargs["port"] != stray.port:
+            await answered.wait()
+            return await ask(sentinel)
+        try:
+            return await ask(sentinel)
+        finally:
+            answered.set()
+
     try:
         await old.start()
         await stray.start()
         before = await sentinels.holder()
         await sentinels.watchers[0].say("SENTINEL FAILOVER", SERVICE)
         await until(partial(sentinels.follow_another_than, before), "there is another")
+        monkeypatch.setattr(Redis, "sentinel_masters", ask_the_stray_first)
         url = sentinels.url.replace("://", f"://127.0.0.1:{stray.port},")
         async with Server(url).client() as client:
             assert (await client.info("server"))["tcp_port"] == (await sentinels.holder()).port
