@@ -134,6 +134,15 @@ async def test_a_key_of_the_wrong_type_is_named_and_nothing_changes(
         assert await dump(client) == before
 
 
+async def test_a_lone_publish_that_failed_is_not_known(client: Client, queue: Queue) -> None:
+    await client.sadd(KEYS.stream, "foreign")
+    await queue.register()
+    before = await dump(client)
+    with pytest.raises(ServerError, match=re.escape(KEYS.stream)):
+        await queue.publish(1)
+    assert await dump(client) == before, "a repeat of that call would be told that it was accepted"
+
+
 async def test_at_maxmemory_publishing_is_refused_and_draining_goes_on(
     client: Client, queue: Queue, pending: Pending, store: LeaseStore, lease: Lease
 ) -> None:

@@ -150,4 +150,26 @@ FENCING = [
         "test_lease.py::test_a_consumer_that_lost_trust_never_holds_the_same_epoch_again",
         ("standby.py", "        self._store.new_term()\n"),
     ),
+    mutant(
+        "a lease is renewed by when its last call was answered",
+        "test_lease.py::test_a_lease_that_was_given_late_is_renewed_before_trust_in_it_ends",
+        (
+            "term.py",
+            "        while True:\n            due_at = self.lease.renew_at\n",
+            "        answered_at = mono_s()\n"
+            "        while True:\n            due_at = answered_at + self.lease.ttl_s / 3\n",
+        ),
+        (
+            "term.py",
+            '                self.lease = await self.fenced("renew", self._store.renew)\n',
+            '                self.lease = await self.fenced("renew", self._store.renew)\n'
+            "                answered_at = mono_s()\n",
+        ),
+    ),
+    mutant(
+        "a call of the anchor is cut short with its caller",
+        "test_anchor.py::"
+        "test_a_call_whose_caller_goes_away_closes_the_connection_only_if_it_is_not_answered",
+        ("anchor.py", "return await asyncio.shield(calling)", "return await calling"),
+    ),
 ]

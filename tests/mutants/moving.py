@@ -8,7 +8,6 @@ AGAIN = "test_outbox.py::test_a_call_made_again_adds_nothing_though_the_caller_c
 DIES = "test_directed.py::test_whoever_dies_after_its_script_leaves_each_message_in_one_place"
 BURIED = "  acknowledge_one(stream, group, entry, found)\n"
 BURY = "  if not found then return 0 end"
-
 MEMORY = "        return _answers(keys.queue, terms, messages, answer)\n"
 
 MOVING = [
@@ -121,6 +120,11 @@ MOVING = [
         "a lone publish made again does not look",
         f"{AGAIN}[a]",
         ("lua/publish.lua", "'NX', now + ARGV[4], call) == 1", "now + ARGV[4], call)"),
+    ),
+    mutant(
+        "a lone publish that failed is known",
+        "test_scripts.py::test_a_lone_publish_that_failed_is_not_known",
+        ("lua/publish.lua", "      redis.call('ZREM', recent, call)\n"),
     ),
     mutant(
         "a lone publish overtakes what is due",

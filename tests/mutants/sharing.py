@@ -152,4 +152,33 @@ SHARING = [
             "if queue.above is None for lane in queue.every_lane]",
         ),
     ),
+    mutant(
+        "what a slow group has read is not counted",
+        "test_groups.py::test_what_is_too_much_to_be_counted_is_told_by_what_was_read[3]",
+        ("lua/stats.lua", "more_read and #left or redis.call('XLEN', stream) - #read", "#left"),
+    ),
+    mutant(
+        "a queue of groups alone is not asked for its lanes before the start",
+        "test_fanout.py::"
+        "test_an_app_of_groups_alone_is_refused_before_it_starts_if_its_lanes_differ",
+        (
+            "app.py",
+            "for queue in {each.name: each for each in self.served}.values():",
+            "for queue in filter(lambda each: each.handled, self.queues.values()):",
+        ),
+    ),
+    mutant(
+        "a consumer's name is no longer than each of those it is made of",
+        "test_fanout.py::test_names_of_any_length_that_is_allowed_go_together",
+        (
+            "consumer.py",
+            'checked_name("consumer", name, MAX_CONSUMER_NAME)',
+            'checked_name("consumer", name)',
+        ),
+    ),
+    mutant(
+        "the doctor does not know by what lanes are shared",
+        "test_doctor.py::test_what_consumers_share_their_lanes_by_is_in_good_order",
+        ("doctor.py", "keys.standby, keys.members)", "keys.standby)"),
+    ),
 ]
