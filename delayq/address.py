@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 from redis.asyncio.connection import SSLConnection, parse_url
 
@@ -12,6 +12,23 @@ Host = tuple[str, int]
 SCHEMES = ("redis://", "rediss://", "unix://")
 _FORMS: dict[str, Form] = {"cluster": "cluster", "sentinel": "sentinel"}
 KNOWN = (*SCHEMES, *(f"redis+{form}://" for form in _FORMS), *(f"rediss+{f}://" for f in _FORMS))
+_OPTIONS = frozenset(
+    "client_name db decode_responses encoding encoding_errors health_check_interval "  # noqa: SIM905
+    "password protocol socket_connect_timeout socket_read_size socket_timeout username".split()
+)
+"""What a query may say of every connection, as redis-py reads it; the others only of some."""
+_OF_FORM: dict[Form, frozenset[str]] = {
+    "one": frozenset(("max_connections", "retry_on_timeout")),
+    "cluster": frozenset(),
+    "sentinel": frozenset(
+        ("max_connections", "retry_on_timeout", "sentinel_password", "sentinel_username")
+    ),
+}
+_OF_TCP = frozenset(("socket_keepalive",))
+_OF_TLS = frozenset(
+    "ssl_ca_certs ssl_ca_data ssl_cert_reqs ssl_certfile ssl_check_hostname ssl_ciphers "  # noqa: SIM905
+    "ssl_exclude_verify_flags ssl_include_verify_flags ssl_keyfile ssl_min_version".split()
+)
 _PORTS: dict[Form, int] = {"one": 6379, "cluster": 6379, "sentinel": 26379}
 
 
@@ -39,9 +56,10 @@ def parsed(url: str) -> Address:
         raise ValueError(f"it starts with {', '.join(KNOWN)}")
     scheme, _, rest = url.partition("://")
     plain, _, given = scheme.partition("+")
-    if not given:
+    form = _FORMS.get(given, "one")
+    _check_options(url.partition("?")[2], plain, form)
+    if form == "one":
         return Address("one", (), dict(parse_url(url)))
-    form = _FORMS[given]
     rest, mark, query = rest.partition("?")
     before, _, path = rest.partition("/")
     user, at, listed = before.rpartition("@")
@@ -56,6 +74,15 @@ def parsed(url: str) -> Address:
     if form == "cluster":
         return Address(form, hosts, options)
     return Address(form, hosts, options, unquote(service), _asking(options))
+
+
+def _check_options(query: str, plain: str, form: Form) -> None:
+    known = _OPTIONS | _OF_FORM[form]
+    known |= frozenset() if plain == "unix" else _OF_TCP
+    known |= _OF_TLS if plain == "rediss" else frozenset()
+    if unknown := parse_qs(query, keep_blank_values=True).keys() - known:
+        there = ", ".join(sorted(known))
+        raise ValueError(f"?{min(unknown)}=: no such option of this URL; there are: {there}")
 
 
 def _asking(options: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from delayq.anchor import Anchor
 from delayq.bells import BLOCK_MS, Bells
 from delayq.client import blocking, node_of, opened
 from delayq.clock import mono_s, real_ms
-from delayq.errors import ServerError, ServerUnreachable, ungrouped
+from delayq.errors import InvalidSettings, ServerError, ServerUnreachable, ungrouped
 from delayq.events import Observer, Recovered, Unreachable, unobserved
 from delayq.link import Link
 from delayq.roaming import RoamingAnchor
@@ -41,13 +41,16 @@ T = TypeVar("T")
 class Server:
     """Where the server is. Each link dies with who opened it: a role alone, or a whole process.
 
-    :raises ValueError: if the URL cannot be understood
+    :raises InvalidSettings: if the URL cannot be understood
     """
 
     url: str
 
     def __post_init__(self) -> None:
-        parsed(self.url)
+        try:
+            parsed(self.url)
+        except ValueError as error:
+            raise InvalidSettings(str(error)) from error
 
     @asynccontextmanager
     async def client(

@@ -111,6 +111,7 @@ async def test_a_demo_on_a_given_server_leaves_no_key(server: Server, client: Cl
         (["run-demo", "delay", "--only", "poller"], "DELAYQ_REDIS_URL"),
         (["run-demo", "delay", "--redis-url", "http://x"], "--redis-url"),
         (["run-demo", "delay", "--redis-url", "redis://x/0?db=x"], "--redis-url"),
+        (["stats", "--redis-url", "unix:///x.sock?foo=1"], "--redis-url, DELAYQ_REDIS_URL: ?foo="),
         (["run-demo", "delay", "--namespace", "a b"], "--namespace"),
         (["run-demo", "failover", "--lease-ttl-ms", "1"], "--lease-ttl-ms"),
         (["run-demo", "failover", "--name", "c1"], "--only"),
