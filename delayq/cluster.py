@@ -11,6 +11,7 @@ from redis.exceptions import ClusterDownError
 
 from delayq import scripts
 from delayq.address import Host
+from delayq.errors import ServerError
 from delayq.quick import quick
 
 _MOST_CONNECTIONS = 10_000
@@ -87,3 +88,15 @@ async def primaries(client: Any) -> list[tuple[str, Any]]:
     except scripts.THEIRS as error:
         raise scripts.translated(error) from error
     return [(node.name, node) for node in client.get_primaries()]
+
+
+async def replicas(client: Any) -> int | None:
+    """Return how many replicas the primaries have; None if one does not tell."""
+    try:
+        told = [
+            await scripts.command(primary, "INFO", "replication")
+            for _, primary in await primaries(client)
+        ]
+    except ServerError:
+        return None
+    return sum(int(about["connected_slaves"]) for about in told)

@@ -110,7 +110,9 @@ def _answers(
 
 def _failed(answer: Answer, failure: DelayqError) -> DelayqError:
     """Return what became of one message of those that were not confirmed: an error of its own."""
-    return answer if isinstance(answer, DelayqError) else type(failure)(*failure.args)
+    if isinstance(answer, DelayqError):
+        return answer
+    return type(failure)(f"{answer.id}: {failure}")  # the id, which a repeat needs
 
 
 @lru_cache

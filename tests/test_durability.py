@@ -118,7 +118,10 @@ async def test_what_no_replica_took_in_time_is_there_and_a_repeat_waits_for_it_a
     await queue.publish("before")
     pair.replica.freeze()
     for _ in range(3):
-        with anyio.fail_after(queue.patience_s + 0.2), pytest.raises(NotConfirmed, match="same id"):
+        with (
+            anyio.fail_after(queue.patience_s + 0.2),
+            pytest.raises(NotConfirmed, match=r"^x: not replicated in time; .* same id"),
+        ):
             await queue.publish("x", id="x")
     assert not (await queue.publish("quick", durability="memory")).duplicate
     pair.replica.thaw()
@@ -282,3 +285,18 @@ async def test_the_command_waits_and_says_what_was_confirmed(pair: Pair) -> None
 
 def test_each_durability_is_tried_here() -> None:
     assert set(get_args(Durability)) == {"memory", "replicated", "fsynced"}
+
+
+async def test_the_command_names_the_message_that_was_not_confirmed_and_what_is_missing() -> None:
+    server = RealServer()
+    await server.start()
+    words = ("publish", "orders", "1", "--namespace", "test", "--durability")
+    lone = run(*words, "replicated", DELAYQ_REDIS_URL=server.url)
+    kept = run(*words, "fsynced", "--id", "a", DELAYQ_REDIS_URL=server.url)
+    async with Server(server.url).client() as client:
+        there = (await queue_on(client).list("ready")).records[0]
+    server.close()
+    assert (lone.returncode, kept.returncode) == (3, 3)
+    assert lone.stderr.startswith(f"delayq: {there.id}: not replicated in time; ")
+    assert lone.stderr.endswith("; the server has no replica\n")
+    assert kept.stderr.startswith("delayq: a: durability fsynced: ")

@@ -1,11 +1,14 @@
 """The commands that change: publish, cancel, reschedule, purge, and those for dead letters."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
 import anyio
 
+from delayq.cluster import replicas
 from delayq.commands.look import opened_queue
 from delayq.commands.settings import (
     CancelSettings,
@@ -20,7 +23,9 @@ from delayq.commands.settings import (
 )
 from delayq.commands.table import Answer, moment, printable
 from delayq.dead import Redriven
-from delayq.errors import GroupInUse, InvalidMessage
+from delayq.durability import Durability
+from delayq.errors import GroupInUse, InvalidMessage, NotConfirmed
+from delayq.queue import Queue
 
 
 async def run_publish(settings: PublishSettings, stdin: Any) -> Answer:
@@ -35,7 +40,7 @@ async def run_publish(settings: PublishSettings, stdin: Any) -> Answer:
         body = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidMessage(f"body: {error}: JSON is needed; quote a string twice") from None
-    async with opened_queue(settings) as queue:
+    async with opened_queue(settings) as queue, _explained(queue, settings.durability):
         receipt = await queue.publish(
             body,
             durability=settings.durability,
@@ -50,6 +55,17 @@ async def run_publish(settings: PublishSettings, stdin: Any) -> Answer:
     held = "" if receipt.durability == "memory" else f", {receipt.durability}"
     said = f"{printable(receipt.id)} {was}{held}, due {moment(receipt.due_ms)}"
     return Answer(said, receipt._asdict())
+
+
+@asynccontextmanager
+async def _explained(queue: Queue, durability: Durability) -> AsyncIterator[None]:
+    """Say of a publish that no replica confirmed that there is none, if the server tells so."""
+    try:
+        yield
+    except NotConfirmed as error:
+        if durability != "replicated" or await replicas(queue.client) != 0:
+            raise
+        raise NotConfirmed(f"{error}; the server has no replica") from error
 
 
 async def run_cancel(settings: CancelSettings) -> Answer:
