@@ -152,9 +152,13 @@ async def test_dead_letters_are_listed_redriven_and_deleted(operate: Run, client
     words = ("dead", "redrive", "orders")
     assert answer(operate(*words, "--ids", "m0", "--ids", "x,y", "--json"))["moved"] == 1
     assert answer(operate(*words, "--reason", "why 1", "--json"))["moved"] == 1
+    purge = ("dead", "purge", "orders", "--yes", "--json")
+    for which in (("--ids", "m0"), ("--reason", "none")):
+        said = [operate(*words, *which), operate(*purge, *which)]
+        assert [each.returncode for each in said] == [1, 1]
+        assert [each.stdout[:2] for each in said] == ["0 ", '{"']
     done = answer(operate(*words, "--yes", "--rate", "1000", "--json"))
     assert done == {"moved": 2, "not_redrivable": 1}
-    purge = ("dead", "purge", "orders", "--yes", "--json")
     assert answer(operate(*purge, "--older-than", "3600")) == {"deleted": 0}
     assert answer(operate(*purge)) == {"deleted": 1}
     assert answer(operate("purge", "orders", "scheduled", "--yes", "--json")) == {"deleted": 4}

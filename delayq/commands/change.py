@@ -117,7 +117,7 @@ async def run_redrive(settings: RedriveSettings) -> Answer:
     done = pages[-1]
     rest = f"; {done.not_redrivable} hold no message and stay" if done.not_redrivable else ""
     said = f"{done.moved} sent again, behind what is ready now and later ones of their key{rest}"
-    return Answer(said, asdict(done))
+    return Answer(said, asdict(done), ok=_met(settings, done.moved))
 
 
 async def run_dead_purge(settings: DeadPurgeSettings) -> Answer:
@@ -129,7 +129,12 @@ async def run_dead_purge(settings: DeadPurgeSettings) -> Answer:
             reason=settings.reason,
             older_than_ms=None if age_s is None else round(age_s * 1000),
         )
-    return Answer(f"{count} deleted", {"deleted": count})
+    return Answer(f"{count} deleted", {"deleted": count}, ok=_met(settings, count))
+
+
+def _met(settings: LetterSettings, count: int) -> bool:
+    """Tell whether there were letters, where some were named by their ids or their reason."""
+    return count > 0 or not (settings.ids or settings.reason)
 
 
 async def run_drop_group(settings: DropGroupSettings) -> Answer:
