@@ -136,7 +136,9 @@ def _answering(act: Callable[[Any], Awaitable[Answer]]) -> Callable[[Any], Await
     """Make a command of what gives an answer: it asks first where need be, and prints."""
 
     async def run(settings: operators.OperatorSettings) -> int:
-        if isinstance(settings, operators.ConfirmedSettings) and (asked := question(settings)):
+        if isinstance(settings, operators.ConfirmedSettings) and (
+            asked := await question(settings)
+        ):
             if not sys.stdin.isatty():
                 raise UsageError(f"{asked} There is no terminal to ask on: give --yes")
             print(f"{asked} [y/N] ", end="", file=sys.stderr, flush=True)

@@ -31,15 +31,25 @@ async def groups(client: Redis, keys: LaneKeys) -> list[str]:
     return [row["name"] for row in rows]
 
 
+async def there(client: Redis, keys: LaneKeys) -> bool:
+    """Tell whether a group is there, or anything of it; of the queue's own: of the queue.
+
+    :raises ServerError: if the server did not answer, or refused
+    """
+    if await scripts.command(client, "EXISTS", *keys.all):
+        return True
+    return keys.group in await groups(client, keys)
+
+
 async def ensure(client: Redis, keys: LaneKeys, wanted: Mapping[str, Start]) -> None:
     """Create the groups that are not there.
 
     :raises ServerError: if the server did not answer, or refused
     """
     # Asked for first, since to create one is refused at maxmemory, even if it is there.
-    there = await groups(client, keys)
+    known = await groups(client, keys)
     for name, start in wanted.items():
-        if name not in there:
+        if name not in known:
             begin = "$" if start == "now" else "0"
             create = ("XGROUP CREATE", keys.stream, name, begin, "MKSTREAM")
             try:
@@ -68,10 +78,10 @@ async def drop(client: Redis, keys: LaneKeys) -> bool:
     :return: False if it is not there
     :raises ServerError: if the server did not answer, or refused; a repeat goes on
     """
-    there = keys.group in await groups(client, keys)
+    listed = keys.group in await groups(client, keys)
     while await scripts.run(client, "drop_group", [keys.stream], [keys.group, PROMOTE_LIMIT]):
         pass
-    return bool(await scripts.command(client, "UNLINK", *keys.own)) or there
+    return bool(await scripts.command(client, "UNLINK", *keys.own)) or listed
 
 
 async def holder(client: Redis, keys: LaneKeys) -> str | None:

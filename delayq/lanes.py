@@ -19,7 +19,7 @@ from delayq.browse import Browser, Stats, listed, stats, together
 from delayq.clock import SERVER_CLOCK, Clock
 from delayq.dead import DeadLetters
 from delayq.errors import DelayqError, GroupInUse, ungrouped
-from delayq.groups import drop, groups, holder
+from delayq.groups import drop, groups, holder, there
 from delayq.keys import GROUP, MAX_LANES, LaneKeys, lane_of
 from delayq.outgoing import when
 from delayq.record import Page, Record, State
@@ -215,6 +215,10 @@ class Lanes:
         """Return the names of the groups that are there: those whose consumers have ever run."""
         found = await at_once(lambda k: groups(self.client, k), self._of())
         return tuple(dict.fromkeys(name for names in found for name in names))
+
+    async def is_there(self) -> bool:
+        """Tell whether anything of this group is there; of the queue's own, or of the queue."""
+        return any(await at_once(lambda k: there(self.client, k), self._of()))
 
     async def drop(self) -> bool:
         """Take this group away: its retries, its dead letters, and what is kept for it alone.

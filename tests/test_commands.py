@@ -109,6 +109,8 @@ async def test_messages_are_listed_by_pages_and_shown(operate: Run, queue: Queue
         f"--after {first['next']}" in operate("list", "orders", "scheduled", "--limit", "2").stdout
     )
     assert operate("list", "orders", "dead").stdout == "nothing is dead\n"
+    wrong = operate("list", "orders", "scheduled", "--after", "x")
+    assert (wrong.returncode, "cursor" in wrong.stderr) == (2, True)
     shown = operate("show", "orders", "m2")
     assert '{"n":2}' in shown.stdout
     assert answer(operate("show", "orders", "m2", "--json"))["state"] == "scheduled"
@@ -187,6 +189,38 @@ async def test_nothing_is_destroyed_unasked(
     assert await dump(client) == before
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("stats",), ("list", "ready"), ("show", "a"), ("cancel", "a"), ("lanes",), ("who",)),
+        *(("reschedule", "a", "--delay", "1"), ("handover",), ("resume",), ("doctor",)),
+        *(("purge", "dead"), ("dead list",), ("dead redrive",), ("dead purge",)),
+        ("drop-group", "billing"),
+    ],
+)
+async def test_a_queue_that_is_not_there_is_named_with_those_that_are(
+    operate: Run, client: Client, queue: Queue, words: tuple[str, ...]
+) -> None:
+    await queue.publish(1)
+    await Queue(lambda: client, LaneKeys("test", "bills")).publish(1)
+    before = await dump(client)
+    command, *more = words
+    said = operate(*command.split(), "ordrs", *more)
+    assert (said.returncode, said.stdout) == (2, "")
+    told = "QUEUE: no queue ordrs in the namespace test; there are: bills, orders"
+    assert said.stderr == f"delayq: {told}\n"
+    assert await dump(client) == before
+
+
+async def test_a_queue_that_is_not_registered_is_there_if_anything_of_it_is(
+    operate: Run, client: Client
+) -> None:
+    said = operate("stats", "orders")
+    assert (said.returncode, "there are: none yet" in said.stderr) == (2, True)
+    await client.xadd(KEYS.stream, {"body": "1"})
+    assert answer(operate("stats", "orders", "--json"))["ready"] == 1
+
+
 @pytest.mark.parametrize(("typed", "status"), [("y\n", 0), ("\n", 1), ("no\n", 1), ("\x04", 1)])
 async def test_on_a_terminal_it_is_asked(
     server: Server, client: Client, queue: Queue, typed: str, status: int
@@ -233,7 +267,6 @@ async def test_on_a_terminal_it_is_asked(
         (["list", "orders"], "STATE"),
         (["list", "orders", "gone"], "STATE"),
         (["list", "orders", "ready", "--limit", "501"], "--limit"),
-        (["list", "orders", "ready", "--after", "x"], "cursor"),
         (["show", "orders"], "MESSAGE-ID"),
         (["purge", "orders", "pending", "--yes"], "STATE"),
         (["dead"], "dead: no such command"),

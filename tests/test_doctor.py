@@ -208,6 +208,7 @@ async def test_the_command_exits_with_1_where_there_is_a_problem(
     server: Server, client: Client, queue: Queue
 ) -> None:
     await queue.register()
+    await Queue(lambda: client, LaneKeys("test", "bills")).register()
     at = {"DELAYQ_REDIS_URL": server.url, "DELAYQ_NAMESPACE": "test"}
     assert run("doctor", **at).returncode == 0
     await client.hset(KEYS.halted, "id", "m7")

@@ -73,8 +73,12 @@ async def test_a_group_is_dropped_when_that_is_confirmed_and_it_is_served_no_mor
     await theirs.store.release(theirs.lease)
     assert answer(operate(*words, "--yes", "--json"))["dropped"] is True
     assert (await client.xlen(KEYS.stream), await client.keys("*group*")) == (0, [])
-    said = operate(*words, "--yes")
-    assert (said.returncode, "not there" in said.stdout) == (1, True)
+    for flags in ((), ("--yes",)):  # there is nothing to ask about
+        said = operate(*words, *flags)
+        assert (said.returncode, "not there" in said.stdout) == (1, True)
+    await client.xadd(theirs.queue.keys.dead, {"body": "1"})  # as of a drop that was cut off
+    said = operate(*words)
+    assert (said.returncode, "--yes" in said.stderr) == (2, True)
     said = operate("drop-group", "orders", "a b", "--yes")
     assert (said.returncode, "GROUP-NAME" in said.stderr) == (2, True)
 

@@ -29,6 +29,7 @@ async def operate(server: Server, *words: str) -> tuple[int, str, Any]:
 async def test_who_tells_the_active_one_its_standby_and_since_when(
     server: Server, queue: Queue
 ) -> None:
+    await queue.register()
     async with troupe(server, queue) as t:
         status, said, value = await operate(server, "who", "orders")
         assert (status, value["lanes"], said) == (1, [None], "nobody is active\n")
@@ -57,6 +58,7 @@ async def test_who_lists_consumers_that_compete(server: Server, make_queue: Make
 
 
 async def test_handover_says_who_took_over(server: Server, queue: Queue) -> None:
+    await queue.register()
     async with troupe(server, queue) as t:
         assert (await operate(server, "handover", "orders"))[:2] == (1, "nobody is active\n")
         await t.active("c1")
@@ -84,6 +86,7 @@ async def test_resume_goes_on_with_the_message_or_past_it(
     server: Server, client: Client, make_queue: MakeQueue
 ) -> None:
     queue = make_queue("strict", Retry(max_deliveries=1), on_failure="halt")
+    await queue.register()
     async with troupe(server, queue) as t:
         assert (await operate(server, "resume", "orders"))[:2] == (1, "it is not halted\n")
         t.failing["bad"] = [ValueError("no")] * 2

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from delayq.cluster import replicas
-from delayq.commands.look import opened_queue
+from delayq.commands.look import opened, opened_queue, queue_of
 from delayq.commands.settings import (
     CancelSettings,
     ConfirmedSettings,
@@ -40,17 +40,19 @@ async def run_publish(settings: PublishSettings, stdin: Any) -> Answer:
         body = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidMessage(f"body: {error}: JSON is needed; quote a string twice") from None
-    async with opened_queue(settings) as queue, _explained(queue, settings.durability):
-        receipt = await queue.publish(
-            body,
-            durability=settings.durability,
-            delay=settings.delay,
-            deliver_at=settings.deliver_at,
-            key=settings.key,
-            id=settings.id,
-            dedup_id=settings.dedup_id,
-            headers=settings.headers,
-        )
+    async with opened(settings) as client:
+        queue = await queue_of(client, settings, settings.queue)
+        async with _explained(queue, settings.durability):
+            receipt = await queue.publish(
+                body,
+                durability=settings.durability,
+                delay=settings.delay,
+                deliver_at=settings.deliver_at,
+                key=settings.key,
+                id=settings.id,
+                dedup_id=settings.dedup_id,
+                headers=settings.headers,
+            )
     was = "was there already" if receipt.duplicate else "accepted"
     held = "" if receipt.durability == "memory" else f", {receipt.durability}"
     said = f"{printable(receipt.id)} {was}{held}, due {moment(receipt.due_ms)}"
@@ -150,18 +152,30 @@ async def run_drop_group(settings: DropGroupSettings) -> Answer:
     return Answer(said, value | {"dropped": dropped}, dropped)
 
 
-def question(settings: ConfirmedSettings) -> str | None:
-    """Return what is to be asked before it is done; None if nothing is."""
-    asked = None
+async def question(settings: ConfirmedSettings) -> str | None:
+    """Return what is to be asked before it is done; None if nothing is.
+
+    :raises UsageError: if the queue is not there, or it has no such group
+    """
+    if settings.yes:
+        return None
+    async with opened_queue(settings) as queue:
+        if isinstance(settings, DropGroupSettings):
+            group = queue.seen_by(settings.group_name)
+            return _question(settings) if await group.is_there() else None
+    return _question(settings)
+
+
+def _question(settings: ConfirmedSettings) -> str | None:
     match settings:
         case RedriveSettings():
             if not settings.ids and settings.reason is None:
-                asked = f"Send all dead letters of {settings.full_name} again?"
+                return f"Send all dead letters of {settings.full_name} again?"
         case PurgeSettings():
-            asked = f"Delete all {settings.state} messages of {settings.full_name}?"
+            return f"Delete all {settings.state} messages of {settings.full_name}?"
         case DropGroupSettings():
             what = f"the group {settings.group_name} of {settings.queue}"
-            asked = f"Drop {what}, with its retries and dead letters?"
+            return f"Drop {what}, with its retries and dead letters?"
         case LetterSettings():
-            asked = f"Delete dead letters of {settings.full_name}?"
-    return None if settings.yes else asked
+            return f"Delete dead letters of {settings.full_name}?"
+    return None

@@ -42,14 +42,28 @@ async def queue_of(client: Redis, settings: OperatorSettings, name: str) -> Queu
     return Queue(lambda: client, LaneKeys(settings.namespace, name), past_due=False, lanes=number)
 
 
+async def queue_there(client: Redis, settings: OperatorSettings, name: str) -> Queue:
+    """Return a queue that is there; `queue_of` one that may be new.
+
+    :raises UsageError: if it is not registered, and there is nothing of it: it may be mistyped
+    """
+    queue = await queue_of(client, settings, name)
+    known = await registry.queues(client, settings.namespace)
+    if name not in known and not await queue.is_there():
+        there = ", ".join(known) or "none yet"
+        where = f"in the namespace {settings.namespace}"
+        raise UsageError(printable(f"QUEUE: no queue {name} {where}; there are: {there}"))
+    return queue
+
+
 @asynccontextmanager
 async def opened_queue(settings: QueueSettings) -> AsyncIterator[Queue]:
     """Open a client to the server that the settings name, and give their queue over it.
 
-    :raises UsageError: if it has no such group
+    :raises UsageError: if there is no such queue, or it has no such group
     """
     async with opened(settings) as client:
-        queue = await queue_of(client, settings, settings.queue)
+        queue = await queue_there(client, settings, settings.queue)
         group = settings.group if isinstance(settings, GroupSettings) else GROUP
         if group != GROUP and group not in (there := await queue.groups()):
             known = ", ".join(there) or "none yet"
@@ -58,9 +72,12 @@ async def opened_queue(settings: QueueSettings) -> AsyncIterator[Queue]:
 
 
 async def names_of(client: Redis, settings: OperatorSettings, name: str | None) -> list[str]:
-    """Return the queue named, or else all that are registered in the namespace."""
+    """Return the queue named, or else all that are registered in the namespace.
+
+    :raises UsageError: if the one named is not there
+    """
     if name is not None:
-        return [name]
+        return [(await queue_there(client, settings, name)).name]
     return list(await registry.queues(client, settings.namespace))
 
 
@@ -68,7 +85,7 @@ async def run_stats(settings: StatsSettings) -> Answer:
     """Count what is where. Of all queues, one that cannot be counted hides no other."""
     async with opened(settings) as client:
         if settings.queue is not None:
-            queue = await queue_of(client, settings, settings.queue)
+            queue = await queue_there(client, settings, settings.queue)
             counted = await queue.every_stats()
             return Answer(_one(counted), _counts(settings.queue, counted))
         found: dict[str, EveryStats | str] = {}

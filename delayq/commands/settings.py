@@ -176,7 +176,7 @@ class RescheduleSettings(TimeSettings, MessageSettings):
     model_config = _described("reschedule")
 
 
-class ConfirmedSettings(OperatorSettings):
+class ConfirmedSettings(QueueSettings):
     """What is asked about before it is done."""
 
     yes: bool = Field(False, description="Do it without asking")
@@ -270,7 +270,7 @@ class LanesSettings(QueueSettings):
     )
 
 
-class DropGroupSettings(ConfirmedSettings, QueueSettings):
+class DropGroupSettings(ConfirmedSettings):
     """Take a group of a queue away, with its retries, its dead letters, and what is kept for it."""
 
     model_config = _described("drop-group")
