@@ -243,9 +243,19 @@ def _command(words: list[str]) -> tuple[Command | None, list[str]]:
             return command, words[size:]
     if words[-1] in ("-h", "--help"):
         return None, []
-    known = ", ".join(" ".join(command.words) for command in COMMANDS)
+    raise UsageError(_no_such(words))
+
+
+def _no_such(words: list[str]) -> str:
     given = " ".join(word for word in words[:2] if not word.startswith("-")) or words[0]
-    raise UsageError(f"{given}: no such command; there are: {known}")
+    behind = [c.words[1] for c in COMMANDS if len(c.words) > 1 and c.words[0] == words[0]]
+    if given == words[0] and behind:
+        *others, last = behind
+        return f"{given}: {', '.join(others)} or {last} is needed behind it"
+    if behind:
+        return f"{given}: no such command; {words[0]} has: {', '.join(behind)}"
+    known = ", ".join(" ".join(command.words) for command in COMMANDS)
+    return f"{given}: no such command; there are: {known}"
 
 
 def _check_only(settings: DelaySettings | FailoverSettings) -> None:

@@ -102,7 +102,8 @@ async def test_a_demo_on_a_given_server_leaves_no_key(server: Server, client: Cl
     ("words", "told"),
     [
         (["frob"], "frob: no such command"),
-        (["run-demo"], "run-demo: no such command"),
+        (["run-demo"], "run-demo: delay or failover is needed behind it"),
+        (["run-demo", "frob"], "run-demo frob: no such command; run-demo has: delay, failover"),
         (["run-demo", "delay", "--frob"], "--frob"),
         (["run-demo", "delay", "--messages", "0"], "--messages, DELAYQ_MESSAGES"),
         (["run-demo", "delay", "--messages", "many"], "--messages"),

@@ -149,8 +149,11 @@ async def test_a_scheduled_message_is_changed(operate: Run, queue: Queue) -> Non
 async def test_dead_letters_are_listed_redriven_and_deleted(operate: Run, client: Client) -> None:
     for number in range(4):
         await client.xadd(KEYS.dead, {"id": f"m{number}", "body": "1", "reason": f"why {number}"})
-    await client.xadd(KEYS.dead, {"raw": "{"})
-    assert "why 3" in operate("dead", "list", "orders").stdout
+    await client.xadd(KEYS.dead, {"raw": "{", "error": "ValueError: " + "no " * 50})
+    head, *rows = operate("dead", "list", "orders").stdout.splitlines()
+    assert head.split()[4:] == ["reason", "error", "body"]
+    assert "why 3" in rows[3]
+    assert f"ValueError: {'no ' * 15}no…" in rows[4]
     words = ("dead", "redrive", "orders")
     assert answer(operate(*words, "--ids", "m0", "--ids", "x,y", "--json"))["moved"] == 1
     assert answer(operate(*words, "--reason", "why 1", "--json"))["moved"] == 1
@@ -269,8 +272,9 @@ async def test_on_a_terminal_it_is_asked(
         (["list", "orders", "ready", "--limit", "501"], "--limit"),
         (["show", "orders"], "MESSAGE-ID"),
         (["purge", "orders", "pending", "--yes"], "STATE"),
-        (["dead"], "dead: no such command"),
-        (["dead", "frob"], "dead frob: no such command"),
+        (["dead"], "dead: list, redrive or purge is needed behind it"),
+        (["dead", "--json"], "dead: list, redrive or purge is needed behind it"),
+        (["dead", "frob"], "dead frob: no such command; dead has: list, redrive, purge"),
         (["dead", "redrive", "orders", "--rate", "0"], "--rate"),
         (["dead", "redrive", "orders", "--rate", "inf", "--yes"], "--rate"),
         (["dead", "purge", "orders", "--older-than", "inf", "--yes"], "--older-than"),

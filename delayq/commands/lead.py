@@ -25,7 +25,7 @@ async def run_who(settings: WhoSettings) -> Answer:
         return Answer(table(("lane", "active", "epoch", "since", "stand by"), rows), value)
     if consumers:
         told = [f"{name}: {count} pending" for name, count in consumers.items()]
-        return Answer("\n".join(["nobody holds a lane; consumers:", *told]), value)
+        return Answer("\n".join(["consumers that compete:", *told]), value)
     return Answer("nobody is active", value, ok=False)
 
 

@@ -179,18 +179,15 @@ async def _listed(settings: ListSettings | DeadListSettings, state: State) -> An
 def _pictured(state: State, page: Page) -> str:
     if not page.records:
         return f"nothing is {state}"
-    special = {"pending": "consumer", "dead": "reason"}.get(state)
-    columns = ["id", "due", "deliveries", "key", *([special] if special else []), "body"]
+    special = {"pending": ("consumer",), "dead": ("reason", "error")}.get(state, ())
+    columns = ["id", "due", "deliveries", "key", *special, "body"]
     text = table(columns, [_row(record, special) for record in page.records])
     return text if page.next is None else f"{text}\nmore: --after {page.next}"
 
 
-def _row(record: Record, special: str | None) -> Sequence[object]:
-    more = [getattr(record, special)] if special else []
-    return [
-        *(record.id, moment(record.due_ms), record.deliveries, record.key),
-        *(*more, record.body),
-    ]
+def _row(record: Record, special: Sequence[str]) -> Sequence[object]:
+    more = [getattr(record, name) for name in special]
+    return [record.id, moment(record.due_ms), record.deliveries, record.key, *more, record.body]
 
 
 async def run_show(settings: ShowSettings) -> Answer:
