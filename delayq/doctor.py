@@ -15,7 +15,7 @@ from delayq.browse import Browser, Stats, stats, together
 from delayq.cluster import primaries
 from delayq.connection import clock_offset_ms
 from delayq.errors import ServerError, ServerRefused, ServerUnreachable
-from delayq.fitness import OLDEST_VERSION
+from delayq.fitness import OLDEST_VERSION, product
 from delayq.keys import GROUP, LaneKeys
 from delayq.record import number
 from delayq.retry import Retry
@@ -26,6 +26,7 @@ LATE_MS = 5_000
 """Something due for longer and still scheduled: no poller is running; or ready: no consumer is."""
 CLOCKS_APART_MS = 1_000
 _NEARLY_FULL = 0.8
+_RUN = "`python -m delayq run MODULE:APP`"
 _SURVEYED = 100
 """Pending messages that are looked at."""
 
@@ -86,12 +87,10 @@ async def _examined(primary: Any) -> Findings:
 
 
 def _version(about: Mapping[str, Any]) -> Finding:
-    version = str(about["redis_version"])
+    version, said = str(about["redis_version"]), " ".join(product(about))
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
-        return Finding(
-            "problem", "server", f"version {version} is too old", "6.2 or newer is needed"
-        )
-    return Finding("ok", "server", f"version {version}")
+        return Finding("problem", "server", f"{said} is too old", "6.2 or newer is needed")
+    return Finding("ok", "server", said)
 
 
 def _eviction(about: Mapping[str, Any]) -> Finding:
@@ -133,7 +132,7 @@ def _role(about: Mapping[str, Any]) -> Finding:
 
 
 def _clock(offset_ms: float) -> Finding:
-    said = f"the server's clock is {offset_ms:+.0f} ms from this host's"
+    said = f"the server's clock is {round(offset_ms):+} ms from this host's"
     if abs(offset_ms) < CLOCKS_APART_MS:
         return Finding("ok", "server", said)
     remedy = "let both follow NTP; due times are the server's, deliver_at is yours"
@@ -215,7 +214,7 @@ def _schedule(name: str, found: Stats) -> list[Finding]:
     if late_ms <= LATE_MS:
         return []
     said = f"due for {late_ms / 1000:.0f} s and still scheduled: no poller is running"
-    return [Finding("problem", name, said, "run a Poller of this queue")]
+    return [Finding("problem", name, said, f"run a Poller of this queue: {_RUN}")]
 
 
 def _unread(name: str, found: Stats) -> list[Finding]:
@@ -223,9 +222,9 @@ def _unread(name: str, found: Stats) -> list[Finding]:
     if found.consumers or not found.ready or late_ms <= LATE_MS:
         return []
     said = f"ready for {late_ms / 1000:.0f} s and not fetched: no consumer is running"
-    remedy = "run a Consumer of this queue"
+    remedy = f"run a Consumer of this queue: {_RUN}"
     if "/" in name:
-        remedy = "run a Consumer of this group, or `python -m delayq drop-group`"
+        remedy = f"run a Consumer of this group: {_RUN}; or `python -m delayq drop-group`"
     return [Finding("problem", name, said, remedy)]
 
 

@@ -36,6 +36,16 @@ async def check(server: Server) -> list[str]:
     return list(warnings)
 
 
+def product(about: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the name and the version of a server; Valkey has one, and that of the Redis it is as.
+
+    :param about: what its INFO tells
+    """
+    if "valkey_version" in about:
+        return "Valkey", str(about["valkey_version"])
+    return "Redis", str(about["redis_version"])
+
+
 async def _about(primary: Any) -> Mapping[str, Any] | None:
     await command(primary, "PING")
     try:

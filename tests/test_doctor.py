@@ -66,7 +66,8 @@ async def test_what_is_due_and_stays_scheduled_lacks_a_poller(client: Client) ->
     await client.zadd(KEYS.schedule, {"000000000001a": seconds * 1000 - 3_000})
     assert [finding.level for finding in await of_the_queue(client)] == ["ok"]
     await client.zadd(KEYS.schedule, {"000000000002b": seconds * 1000 - 60_000})
-    assert (await found(client, "no poller")).level == "problem"
+    finding = await found(client, "no poller")
+    assert (finding.level, "`python -m delayq run " in finding.remedy) == ("problem", True)
 
 
 async def test_messages_that_are_ready_and_nobody_handles_are_a_problem(
@@ -228,3 +229,21 @@ async def test_memory_that_is_nearly_full_is_told_before_it_is_full(
     await client.config_set("maxmemory", round(used * share))
     [finding] = [f for f in await of_the_server(client) if "of maxmemory" in f.said]
     assert (finding.level, bool(finding.remedy)) == (level, level != "ok")
+
+
+async def test_the_server_is_named_as_what_it_is(client: Client) -> None:
+    about = await client.info("server")
+    named = ("Valkey", about["valkey_version"]) if "valkey_version" in about else ("Redis", "")
+    said = [finding.said async for finding in examine_server(client, "test")]
+    assert said[0].startswith(" ".join(named))
+
+
+async def test_a_clock_that_is_right_is_not_said_to_be_a_negative_zero_off(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def offset_ms(_client: object) -> float:
+        return -0.3
+
+    monkeypatch.setattr("delayq.doctor.clock_offset_ms", offset_ms)
+    said = [finding.said async for finding in examine_server(client, "test")]
+    assert "the server's clock is +0 ms from this host's" in said

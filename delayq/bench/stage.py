@@ -22,7 +22,7 @@ from delayq.clock import real_ms
 from delayq.connection import Server, clock_offset_ms
 from delayq.embedded import embedded
 from delayq.errors import ServerError
-from delayq.fitness import check
+from delayq.fitness import check, product
 from delayq.keys import LaneKeys
 from delayq.queue import Ordering, Queue
 from delayq.scripts import command
@@ -128,9 +128,7 @@ async def _others(client: Redis) -> list[str]:
 
 async def _on(client: Redis) -> dict[str, str]:
     about = await command(client, "INFO", "server")
-    name, number = "Redis", about["redis_version"]
-    if "valkey_version" in about:
-        name, number = "Valkey", about["valkey_version"]
+    name, number = product(about)
     loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
     return {
         "delayq": version("delayq"),
@@ -138,7 +136,7 @@ async def _on(client: Redis) -> dict[str, str]:
         "redis-py": version("redis"),
         "hiredis": version("hiredis"),
         "loop": f"uvloop {version('uvloop')}" if loop == "uvloop" else loop,
-        name: str(number),
+        name: number,
         "cores": str(os.cpu_count()),
     }
 
