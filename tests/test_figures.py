@@ -1,7 +1,9 @@
 """What a run measures, from logs made by hand."""
 
 from delayq.verify.figures import Figures
-from delayq.verify.history import Fault, FaultKind, Handling, Published, Publishing
+from delayq.verify.history import Fault, FaultKind, Handling, Published, Publishing, Verdict
+from delayq.verify.outcome import Outcome
+from delayq.verify.settings import VerifySettings
 
 
 def figures(*events: Handling | Fault) -> Figures:
@@ -63,3 +65,12 @@ def test_a_publish_waits_from_when_it_was_first_asked_for_until_it_is_accepted()
 def test_what_was_slow_is_no_fault_that_somebody_is_followed_for() -> None:
     read = figures(handling(1, "c1", 1), fault(900, "slow"), handling(1_000, "c2", 2))
     assert not read.faults and not read.failovers
+
+
+def test_the_faults_of_a_run_are_told_once_by_their_kind() -> None:
+    verdict = Verdict({"acked": 7, "faults": 16}, (), {}, ())
+    settings, struck = VerifySettings.model_validate({}), {"kill": 5, "stop": 3}
+    outcome = Outcome(settings, 1, 1.0, struck, (), verdict, figures(), interrupted=False, left=0)
+    told = [line for line in outcome.as_text().splitlines() if "fault" in line]
+    assert told == ["faults    8: kill 5  stop 3"]
+    assert "counts    acked 7\n" in outcome.as_text()

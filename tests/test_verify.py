@@ -31,6 +31,8 @@ def passes(*words: str, **variables: str) -> dict[str, Any]:
     assert said.returncode == 0, said.stdout + said.stderr
     found = verdict(said.stdout)
     assert found["ok"]
+    told_at = [int(at) for at in re.findall(r"\bat_s=(\d+)", said.stderr)]
+    assert told_at == sorted(set(told_at))
     assert found["counts"]["acked"] > 10, "however slow the machine is"
     assert found["counts"]["lost"] == found["counts"]["violations"] == 0
     return found

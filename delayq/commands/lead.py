@@ -14,6 +14,9 @@ from delayq.commands.table import Answer, moment, printable, span, table
 from delayq.errors import UsageError
 from delayq.queue import Queue
 
+_NOBODY_HOLDS = "consumers; they hold no lane, as is right where they compete:"
+"""Where there is an order, it tells that they all lost theirs."""
+
 
 async def run_who(settings: WhoSettings) -> Answer:
     """Tell who is active in each lane, and who stands by; or which consumers compete."""
@@ -25,7 +28,7 @@ async def run_who(settings: WhoSettings) -> Answer:
         return Answer(table(("lane", "active", "epoch", "since", "stand by"), rows), value)
     if consumers:
         told = [f"{name}: {count} pending" for name, count in consumers.items()]
-        return Answer("\n".join(["consumers that compete:", *told]), value)
+        return Answer("\n".join([_NOBODY_HOLDS, *told]), value)
     return Answer("nobody is active", value, ok=False)
 
 

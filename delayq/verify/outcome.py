@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -124,7 +124,7 @@ class Outcome:
         found = self._findings()
         lines = [
             f"ran       {found['seconds']} s, {found['per_second']} messages/s, seed {self.seed}",
-            f"counts    {_pairs(self.verdict.counts)}",
+            f"counts    {_pairs(_of_messages(self.verdict.counts))}",
             f"faults    {found['faults']}: {_pairs(self.struck)}",
             f"terms     {found['terms']} of leases",
             *(f"failover  {cause}: {_pairs(told)}" for cause, told in found["failover_ms"].items()),
@@ -166,6 +166,11 @@ class Outcome:
             ],
             "replay": self.replay,
         }
+
+
+def _of_messages(counts: Mapping[str, int]) -> dict[str, int]:
+    """Leave out the events of the fault log: a fault has several, and is told by its kind."""
+    return {name: count for name, count in counts.items() if name != "faults"}
 
 
 def _pairs(told: Any) -> str:

@@ -55,7 +55,8 @@ class Run:
         self.left = 0
         """Messages that were not handled in the end."""
         self._read_to: dict[LaneKeys, str] = {}
-        self._began_s = mono_s()
+        self._started_s = self._began_s = mono_s()
+        """When its processes were started; and since when things are broken."""
 
     async def play(self, breakings: dict[str, Breaking]) -> None:
         """Break things for as long as was told, mend all, and wait until all is handled."""
@@ -201,7 +202,7 @@ class Run:
             await anyio.sleep(SHOW_S)
             logs.tell(
                 "running",
-                at_s=round(mono_s() - self._began_s),
+                at_s=round(mono_s() - self._started_s),
                 published=self.stage.count("published"),
                 handled=self.stage.count("handled"),
                 faults=self.stage.struck.total(),
