@@ -188,17 +188,20 @@ class App:
         for name, make in self.roles(self.name, Lent(self.server.url, self._link)).items():
             self._supervisor.spawn(name, make)
 
-    async def run(self) -> None:
+    async def run(self, begun: Callable[[], object] | None = None) -> None:
         """Handle messages until SIGINT or SIGTERM. Call this in the main thread.
 
         Running handlers get their grace then. A second signal ends the process at once.
 
+        :param begun: called when the server was found to do, and the roles have been started
         :raises LanesDiffer: if others use a queue with another number of lanes
         :raises ServerError: if the server will not do
         """
         async with self:
             with ending(self.settings.grace_ms / 1000) as asked:
                 await self.start()
+                if begun is not None:
+                    begun()
                 await asked.wait()
                 await self.supervisor.stop_all()
 

@@ -220,6 +220,20 @@ def test_a_demo_that_ran_out_of_messages_says_what_it_did_not_show() -> None:
     assert "the messages ran out after 1 of 3 ends" in said.stdout
 
 
+def test_an_app_whose_server_is_away_is_not_said_to_run(tmp_path: Path) -> None:
+    app = "from delayq import App\napp = App()\napp.queue('q').handler()(print)\n"
+    (tmp_path / "shop.py").write_text(app)
+    away = f"unix://{tmp_path}/none"
+    said = run("run", "shop:app", cwd=str(tmp_path), DELAYQ_REDIS_URL=away)
+    assert (said.returncode, "running" in said.stderr) == (3, False)
+
+
+def test_a_server_that_is_not_set_is_named_once() -> None:
+    said = run("stats")
+    assert said.returncode == 2
+    assert said.stderr.startswith("delayq: --redis-url, DELAYQ_REDIS_URL: not set; it names")
+
+
 def test_version_and_help_are_told() -> None:
     assert re.fullmatch(r"delayq \d+\.\d+\.\d+\n", run("--version").stdout)
     assert run("run-demo", "--help").returncode == 0

@@ -23,8 +23,11 @@ async def run_app(settings: RunSettings) -> None:
         raise UsageError(f"run: {settings.target} has no queue with a handler")
     if app.observe is logs.log_trouble:
         app.observe = logs.log_event
-    logs.tell("running until Ctrl-C", app=settings.target, name=app.name)
-    await app.run()
+
+    def begun() -> None:
+        logs.tell("running until Ctrl-C", app=settings.target, name=app.name)
+
+    await app.run(begun)
 
 
 def load(target: str) -> App:

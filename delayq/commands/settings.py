@@ -15,8 +15,7 @@ from delayq.record import State
 from delayq.settings import Settings
 
 _SERVER_IS_MISSING = (
-    "DELAYQ_REDIS_URL is not set: it names the server to work on; "
-    "`python -m delayq server` runs one and tells its URL"
+    "not set; it names the server to work on; `python -m delayq server` runs one and tells its URL"
 )
 MAX_DELAY_S = 100 * 366 * 86_400.0
 
