@@ -166,10 +166,4 @@ FENCING = [
             "                answered_at = mono_s()\n",
         ),
     ),
-    mutant(
-        "a call of the anchor is cut short with its caller",
-        "test_anchor.py::"
-        "test_a_call_whose_caller_goes_away_closes_the_connection_only_if_it_is_not_answered",
-        ("anchor.py", "return await asyncio.shield(calling)", "return await calling"),
-    ),
 ]
