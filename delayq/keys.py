@@ -163,9 +163,10 @@ class LaneKeys:
 
         Leases of competing consumers end by themselves.
         """
-        order = [self.parked, self.waiting, self.halted, self.standby, self.members]
+        order = [self.parked, self.waiting, self.halted]
+        roles = [self.standby, self.members, self.survey]
         retries = [self.schedule, self.bodies, self.arrival, self.bell]
-        own = [self.dead, self.vacancy, *order, self.lease(), self.epoch]
+        own = [self.dead, self.vacancy, *order, *roles, self.lease(), self.epoch]
         return own if self.group == GROUP else [*own, *retries]
 
     @property

@@ -264,18 +264,23 @@ class Lane:
                 return False, reply
         if len(pending) == count or before:
             return False, reply
-        # What is read is pending from then on, also if it is held back.
-        read = [m for m in self.stream if not m.owner][: count - len(pending)]
-        for message in read:
-            message.owner = holder
-        for message in read:
-            last = self._is_last(message)
-            if last and (busy or reply):
-                return True, reply
-            message.delivered = 1
-            reply.append(message)
-            if last:
-                return False, reply
+        # It is read in parts that grow. What is read is pending from then on, also if it is held back.
+        part = 1
+        while len(reply) < count:
+            part = min(2 * part, count - len(reply))
+            read = [m for m in self.stream if not m.owner][:part]
+            for message in read:
+                message.owner = holder
+            for message in read:
+                last = self._is_last(message)
+                if last and (busy or reply):
+                    return True, reply
+                message.delivered = 1
+                reply.append(message)
+                if last:
+                    return False, reply
+            if len(read) < part:
+                break
         return False, reply
 
     def _is_last(self, message: Message) -> bool:
