@@ -156,10 +156,13 @@ async def _wait_for(folder: Path, guard: subprocess.Popen[bytes]) -> None:
     with anyio.move_on_after(START_S):
         while guard.poll() is None:
             try:
-                async with await anyio.connect_unix(folder / SOCKET):
-                    return
-            except OSError:
-                await anyio.sleep(0.005)
+                async with await anyio.connect_unix(folder / SOCKET) as stream:
+                    await stream.send(b"PING\r\n")
+                    if not (await stream.receive()).startswith(b"-LOADING"):
+                        return
+            except (OSError, anyio.BrokenResourceError, anyio.EndOfStream):
+                pass
+            await anyio.sleep(0.005)
     log = folder / "server.log"
     last = log.read_text(errors="replace").splitlines()[-1:] if log.exists() else []
     raise ServerUnreachable(f"the embedded server did not start: {' '.join(last) or 'no log'}")

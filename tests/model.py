@@ -264,7 +264,12 @@ class Lane:
                 return False, reply
         if len(pending) == count or before:
             return False, reply
-        # It is read in parts that grow. What is read is pending from then on, also if it is held back.
+        return self._read(holder, count, reply, busy=busy)
+
+    def _read(
+        self, holder: str, count: int, reply: list[Message], *, busy: bool
+    ) -> tuple[bool, list[Message]]:
+        """Read in parts that grow what is new. It is pending from then on, also if held back."""
         part = 1
         while len(reply) < count:
             part = min(2 * part, count - len(reply))

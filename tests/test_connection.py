@@ -114,6 +114,14 @@ async def test_the_embedded_server_is_private_and_leaves_nothing() -> None:
     assert not folder.exists()
 
 
+async def test_the_embedded_server_has_read_its_folder_when_it_is_there(tmp_path: Path) -> None:
+    async with embedded(tmp_path / "data") as url, Server(url).client() as client:
+        await client.mset({f"key {n}": "x" for n in range(300_000)})
+        await client.save()
+    async with embedded(tmp_path / "data") as url, Server(url).client() as client:
+        assert await client.dbsize() == 300_000
+
+
 async def test_the_embedded_server_keeps_what_is_in_a_folder(tmp_path: Path) -> None:
     for seen in (None, "kept"):
         async with embedded(tmp_path / "data") as url, Server(url).client() as client:
