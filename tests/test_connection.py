@@ -115,11 +115,14 @@ async def test_the_embedded_server_is_private_and_leaves_nothing() -> None:
 
 
 async def test_the_embedded_server_has_read_its_folder_when_it_is_there(tmp_path: Path) -> None:
-    async with embedded(tmp_path / "data") as url, Server(url).client() as client:
-        await client.mset({f"key {n}": "x" for n in range(300_000)})
-        await client.save()
-    async with embedded(tmp_path / "data") as url, Server(url).client() as client:
-        assert await client.dbsize() == 300_000
+    data, slowly = tmp_path / "data", ("--key-load-delay", "1000")
+    async with embedded(data) as url, Server(url).client() as client:
+        for n in range(200):
+            await client.set(f"key {n}", n)
+    before = (data / "server.log").read_text()
+    async with embedded(data, slowly):
+        now = (data / "server.log").read_text().removeprefix(before)
+        assert "Ready to accept connections" in now
 
 
 async def test_the_embedded_server_keeps_what_is_in_a_folder(tmp_path: Path) -> None:
