@@ -25,8 +25,9 @@ from delayq.outgoing import when
 from delayq.record import Page, Record, State
 
 AT_ONCE = 32
-"""Lanes that are asked at once, at most: each needs a connection meanwhile."""
+"""Lanes that are asked at once, at most: on a Cluster each needs a connection meanwhile."""
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -246,8 +247,8 @@ class Lanes:
         return (self.every_lane[lane].keys,)
 
 
-async def at_once(ask: Callable[[LaneKeys], Awaitable[T]], lanes: Sequence[LaneKeys]) -> "list[T]":
-    """Ask several lanes at once, and return their answers in the order of the lanes.
+async def at_once(ask: Callable[[A], Awaitable[T]], each: Sequence[A]) -> "list[T]":
+    """Ask of several, such as lanes, at once, and return the answers in their order.
 
     :raises DelayqError: what one of them met; what was asked of the others may be cut
     """
@@ -255,18 +256,18 @@ async def at_once(ask: Callable[[LaneKeys], Awaitable[T]], lanes: Sequence[LaneK
     failures: list[DelayqError] = []
     limit = anyio.CapacityLimiter(AT_ONCE)
 
-    async def one(at: int, keys: LaneKeys) -> None:
+    async def one(at: int, asked: A) -> None:
         async with limit:
             try:
-                answers[at] = await ask(keys)
+                answers[at] = await ask(asked)
             except DelayqError as error:
                 failures.append(error)  # in a group of them nobody would look for one
                 asking.cancel_scope.cancel()
 
     with ungrouped():
         async with anyio.create_task_group() as asking:
-            for at, keys in enumerate(lanes):
-                asking.start_soon(one, at, keys)
+            for at, asked in enumerate(each):
+                asking.start_soon(one, at, asked)
     for failure in failures:
         raise failure
-    return [answers[at] for at in range(len(lanes))]
+    return [answers[at] for at in range(len(each))]

@@ -4,11 +4,10 @@ So what it costs grows with their number, not with its square. Whoever comes fir
 looks; so a death is followed within a second, whoever died.
 """
 
-import asyncio
-
 from delayq import scripts
 from delayq.anchor import UNKNOWN
 from delayq.errors import GroupMissing
+from delayq.lanes import at_once
 from delayq.lease import Lease, LeaseStore
 from delayq.queue import Queue
 
@@ -58,7 +57,7 @@ class Survey:
         others = dict[str, str]()
         for start in range(0, len(names), _AT_ONCE):
             some = names[start : start + _AT_ONCE]
-            others |= zip(some, await asyncio.gather(*map(self._connection, some)), strict=True)
+            others |= zip(some, await at_once(self._connection, some), strict=True)
         return others
 
     async def _connection(self, holder: str) -> str:
