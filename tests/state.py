@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import anyio
+
 from delayq.keys import GROUP
 from tests.conftest import KEYS, Client
 
@@ -22,6 +24,13 @@ async def messages(client: Client) -> dict[str, Any]:
         "pending": {_id(entry): pending[entry[0]] for entry in stream if entry[0] in pending},
         "dead": [_id(entry) for entry in dead],
     }
+
+
+async def emptied(client: Client, stream: str = KEYS.stream) -> None:
+    """Wait until nothing is ready or pending, for any group."""
+    with anyio.fail_after(60):
+        while await client.xlen(stream):
+            pass
 
 
 async def owners(client: Client) -> dict[str, str]:

@@ -10,6 +10,7 @@ from delayq import LaneKeys, Queue, Server
 from tests.conftest import Client
 from tests.processes import Running, running
 from tests.servers import RealServer
+from tests.state import emptied
 
 KEYS = LaneKeys("delayq", "failover")
 
@@ -27,11 +28,6 @@ async def queue(client: Client) -> AsyncIterator[Queue]:
 async def publish(queue: Queue, first: int, last: int) -> None:
     for number in range(first, last + 1):
         await queue.publish({"number": number})
-
-
-async def handled_all(client: Client) -> None:
-    while await client.xlen(KEYS.stream):
-        pass
 
 
 async def test_the_roles_of_the_delay_demo_in_three_terminals(
@@ -77,7 +73,7 @@ async def test_ctrl_c_on_the_active_one_hands_over_to_another_terminal(
         one = first.wait()
         assert second.logged("took over")["why"] == "released"
         await publish(queue, 51, 60)
-        await handled_all(client)
+        await emptied(client, KEYS.stream)
         second.send(signal.SIGINT)
         two = second.wait()
         assert one["handled"] + two["handled"] == 60
@@ -112,7 +108,7 @@ async def test_a_process_that_is_killed_is_followed_within_milliseconds(
             took_ms.append((time.monotonic() - began) * 1000)
             assert took["why"] == "connection gone"
             assert await client.xlen(KEYS.stream) <= 30
-            await handled_all(client)
+            await emptied(client, KEYS.stream)
             active.close()
             active, standby = standby, None
     finally:
@@ -131,7 +127,7 @@ async def test_a_frozen_waiting_process_wakes_to_nothing(
     try:
         first.logged("took over")
         await publish(queue, 1, 3)
-        await handled_all(client)
+        await emptied(client, KEYS.stream)
         second = consumer(server, "c2", "--lease-ttl-ms", "600")
         second.logged("stood by")
         first.send(signal.SIGSTOP)
@@ -139,10 +135,10 @@ async def test_a_frozen_waiting_process_wakes_to_nothing(
         await publish(queue, 4, 30)
         place = first.end
         first.send(signal.SIGCONT)
-        await handled_all(client)
+        await emptied(client, KEYS.stream)
         assert first.logged("stood by", after=place)["holder"].startswith("c2@")
         await publish(queue, 31, 40)
-        await handled_all(client)
+        await emptied(client, KEYS.stream)
         for command in (first, second):
             command.send(signal.SIGINT)
         one, two = first.wait(), second.wait()
@@ -167,7 +163,7 @@ async def test_a_process_frozen_in_a_handler_is_refused_when_it_wakes(
         first.logged("acked")
         first.send(signal.SIGSTOP)
         second.logged("took over")
-        await handled_all(client)
+        await emptied(client, KEYS.stream)
         place = first.end
         first.send(signal.SIGCONT)
         first.logged("lease ended", after=place)
@@ -203,7 +199,7 @@ async def test_the_roles_outlast_a_server_that_is_killed() -> None:
                 producer.logged("recovered", after=place)
             assert producer.wait()["published"] == 200
         async with server.client() as client:
-            await handled_all(client)
+            await emptied(client, KEYS.stream)
         for command in (first, second):
             command.send(signal.SIGINT)
         one, two = first.wait(), second.wait()
