@@ -180,8 +180,7 @@ class Anchor:
         try:
             answer = await call()
         except ServerUnreachable:
-            self.lookout.mistrust()
-            self._unanswered = True
+            self._mistrust()
             raise
         if self._unanswered:
             self._unanswered = False
@@ -189,11 +188,14 @@ class Anchor:
         return answer
 
     def _ended(self) -> None:
-        # Others' may have ended with it, as where the server began anew.
-        self.lookout.mistrust()
-        self._unanswered = True
+        self._mistrust()
         self._tell()
 
     def _tell(self) -> None:
         for tell in list(self.lost):
             tell()
+
+    def _mistrust(self) -> None:
+        # Others' connections may have ended, too, as where the server began anew.
+        self.lookout.mistrust()
+        self._unanswered = True

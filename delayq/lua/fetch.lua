@@ -54,7 +54,7 @@ end
 
 -- Tells whether there is room for more after this one.
 local function has_room(fields)
-  for i = 2, #fields, 2 do bytes = bytes - #fields[i] end
+  bytes = bytes - bytes_of(fields)
   return bytes > 0 or before > 0
 end
 
