@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 from typing_extensions import TypeVar
 
-from delayq.errors import InvalidMessage, MalformedEntry, text_of
+from delayq.errors import InvalidMessage, MalformedEntry, named
 
 B = TypeVar("B", default=Any)
 """The type of a queue's bodies."""
@@ -62,7 +62,7 @@ class Codec(Generic[B]):
         except (ValueError, RecursionError) as error:
             raise MalformedEntry(f"body: {error}") from error
         except Exception as error:  # a validator's own, which pydantic lets through
-            raise MalformedEntry(f"body: {type(error).__name__}: {text_of(error)}") from error
+            raise MalformedEntry(f"body: {named(error)}") from error
 
     @staticmethod
     def _any(text: str) -> Any:

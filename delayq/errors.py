@@ -128,6 +128,11 @@ def text_of(error: BaseException) -> str:
         return "it cannot be said"
 
 
+def named(error: BaseException) -> str:
+    """Return an error's class and what it says, as a traceback's last line does."""
+    return f"{type(error).__name__}: {text_of(error)}"
+
+
 @contextmanager
 def ungrouped() -> Iterator[None]:
     """Let out what `alone` finds in a group: whoever calls need not know that tasks are inside."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from delayq.errors import named
 from delayq.events import (
     Acked,
     CorrectionFailed,
@@ -99,8 +100,7 @@ def guarded(observe: Observer) -> Observer:
         try:
             observe(event)
         except Exception as error:  # noqa: BLE001 - it is the user's
-            said = f"{type(error).__name__}: {error}"
-            warn("observer failed", of=type(event).__name__, error=said)
+            warn("observer failed", of=type(event).__name__, error=named(error))
 
     return observed
 

@@ -8,7 +8,7 @@ import anyio
 from delayq.bells import Bells
 from delayq.cancelled import cancelled_inside
 from delayq.connection import outlast
-from delayq.errors import text_of
+from delayq.errors import named
 from delayq.events import Corrected, CorrectionFailed, Observer, Promoted
 from delayq.queue import OnDue, Queue
 from delayq.schedule import Schedule, Scheduled
@@ -88,6 +88,5 @@ class Promoter:
             failed = error
         except asyncio.CancelledError as error:
             failed = cancelled_inside(error)
-        said = f"{type(failed).__name__}: {text_of(failed)}"
-        self._observe(CorrectionFailed(self.name, seen.message.id, said))
+        self._observe(CorrectionFailed(self.name, seen.message.id, named(failed)))
         return seen

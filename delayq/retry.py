@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from delayq.errors import InvalidMessage, text_of
+from delayq.errors import InvalidMessage, named, text_of
 from delayq.message import MAX_DELAY_MS
 
 REJECTED = "rejected"
@@ -139,7 +139,7 @@ def _said(error: Exception) -> str:
     """Say what was raised, and where."""
     frames = traceback.extract_tb(error.__traceback__)
     at = f" (at {frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {text_of(error)}{at}"
+    return f"{named(error)}{at}"
 
 
 def _is_exception(kind: object) -> bool:

@@ -17,7 +17,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from delayq.clock import mono_s
-from delayq.errors import DelayqError, alone
+from delayq.errors import DelayqError, alone, text_of
 from delayq.events import Ended, Observer, Spawned, Stalled
 from delayq.logs import guarded, log_trouble
 
@@ -204,7 +204,7 @@ class Supervisor:
 def described(error: BaseException) -> str:
     """Say in a line what went wrong, looking into groups."""
     error = alone(error)
-    said = str(error) or "no message"
+    said = text_of(error) or "no message"
     return said if isinstance(error, DelayqError) else f"{type(error).__name__}: {said}"
 
 

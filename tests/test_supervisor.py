@@ -73,7 +73,15 @@ async def test_a_role_that_cannot_be_made_again_has_crashed_and_the_others_live(
         assert [e.error for e in tape.of(Ended)] == ["ValueError: one", "ValueError: not now"]
 
 
-async def test_an_observer_that_fails_ends_no_role(server: Server, queue: Queue) -> None:
+class Unsaid(Exception):
+    def __str__(self) -> str:
+        raise ValueError("it cannot say what it is")
+
+
+@pytest.mark.parametrize("error", [ValueError("nobody listens"), Unsaid()], ids=repr)
+async def test_an_observer_that_fails_ends_no_role(
+    server: Server, queue: Queue, error: Exception
+) -> None:
     handled = anyio.Event()
 
     async def handle(_body: object, _context: Context) -> None:
@@ -81,7 +89,7 @@ async def test_an_observer_that_fails_ends_no_role(server: Server, queue: Queue)
 
     def failing(event: Event) -> None:
         told.add(type(event))
-        raise ValueError("nobody listens")
+        raise error
 
     told = set[type[Event]]()
     due = await queue.publish(1, delay=0.01)
