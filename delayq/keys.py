@@ -61,7 +61,7 @@ class LaneKeys:
     @property
     def shared(self) -> "LaneKeys":
         """Those of the queue's own handler: its schedule is that of what is published."""
-        return replace(self, group=GROUP)
+        return self if self.group == GROUP else replace(self, group=GROUP)
 
     @property
     def stream(self) -> str:

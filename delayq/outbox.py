@@ -60,9 +60,9 @@ class _Slot:
     message: Outgoing
     ends_at: float
     """Until when an answer is waited for, in monotonic seconds."""
-    turn: "asyncio.Future[None]"
-    """Done when it was answered, or when it is its turn to send. Not an `anyio.Event`: there is one
-    for each publish, and a future is made in a sixth of the time."""
+    turn: "asyncio.Future[None] | None" = None
+    """Of one that waits: done when it was answered, or when it is its turn to send. Not an
+    `anyio.Event`: a future is made in a sixth of the time."""
     answer: Answer | None = None
     gone: bool = False
     """Whoever posted it waits no more."""
@@ -96,8 +96,7 @@ class Outbox:
 
         :raises DelayqError: what `send` answered for it, or raised
         """
-        ends_at = mono_s() + self._patience_s
-        slot = _Slot(message, ends_at, asyncio.get_running_loop().create_future())
+        slot = _Slot(message, mono_s() + self._patience_s)
         self._waiting.append(slot)
         try:
             if self._leader is None:
@@ -105,6 +104,7 @@ class Outbox:
                 if self._shared:
                     await asyncio.sleep(0)
             else:
+                slot.turn = asyncio.get_running_loop().create_future()
                 await slot.turn
             if slot.answer is None:
                 await self._lead()
@@ -143,6 +143,8 @@ class Outbox:
             _wake(slot)
 
     def _take(self) -> list[_Slot]:
+        if len(self._waiting) == 1:
+            return [self._waiting.popleft()]
         batch = next(batches((slot.message for slot in self._waiting), limited=self._limited))
         return [self._waiting.popleft() for _ in batch]
 
@@ -164,5 +166,5 @@ class Outbox:
 
 
 def _wake(slot: _Slot) -> None:
-    if not slot.turn.done():
+    if slot.turn and not slot.turn.done():
         slot.turn.set_result(None)

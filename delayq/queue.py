@@ -93,7 +93,7 @@ class Queue(Lanes, Generic[B]):
         # What waits for less does not wait behind what waits for more.
         outboxes = {
             each: Outbox(
-                partial(self._send, durability=each), self.patience_s, limited=self.limited
+                partial(self._send, self._terms(each)), self.patience_s, limited=self.limited
             )
             for each in get_args(Durability)
         }
@@ -220,44 +220,37 @@ class Queue(Lanes, Generic[B]):
             for m, own_id in zip(given, new_ids(len(given)), strict=True)
         ]
         bulk = Bulk(every, limited=self.limited)
-        waited_for = chosen(durability, self.durability)
+        terms = self._terms(chosen(durability, self.durability), whole=True)
         await bulk.send(
-            [partial(lane._send_whole, waited_for) for lane in self.every_lane],  # noqa: SLF001 - of our own
+            [partial(lane._send_whole, terms) for lane in self.every_lane],  # noqa: SLF001 - of our own
             lambda message: lane_of(message.route, self.lanes),
         )
         return bulk.receipts()
 
-    async def _send_whole(self, durability: Durability, messages: Sequence[Outgoing]) -> Answers:
-        return await self._send(messages, new_id(), durability, whole=True)
+    def _terms(self, durability: Durability, *, whole: bool = False) -> Terms:
+        promote = -1 if not self.past_due else 0 if self.on_due else PROMOTE_LIMIT
+        window_ms = round(self.dedup_window_s * 1000)
+        return Terms(None, promote, window_ms, self.max_backlog, whole, durability)
 
-    async def _send(
-        self,
-        messages: Sequence[Outgoing],
-        call_id: str,
-        durability: Durability = "memory",
-        *,
-        whole: bool = False,
-    ) -> Answers:
-        terms = Terms(
-            self.clock.now_ms(),
-            -1 if not self.past_due else 0 if self.on_due else PROMOTE_LIMIT,
-            round(self.dedup_window_s * 1000),
-            self.max_backlog,
-            whole,
-            durability,
-        )
+    async def _send_whole(self, terms: Terms, messages: Sequence[Outgoing]) -> Answers:
+        return await self._send(terms, messages, new_id())
+
+    async def _send(self, terms: Terms, messages: Sequence[Outgoing], call_id: str) -> Answers:
+        now_ms = self.clock.now_ms()
+        if now_ms is not None:
+            terms = terms._replace(now_ms=now_ms)
         ends_at = mono_s() + self.patience_s
         registration = cast("Registration", self.registration)
-
-        client = self.client
+        client, keys = self.client, self.keys.shared
 
         async def call() -> Answers:
             if not registration.done:
                 await registration.claim(client)
-            within_s, keys = ends_at - mono_s(), self.keys.shared
+            within_s = ends_at - mono_s()
             return await publish(client, keys, terms, messages, call_id, within_s=within_s)
 
-        ends = client if durability == "memory" else None  # what waits has a timer of its own
+        # What waits to be confirmed has a timer of its own.
+        ends = client if terms.durability == "memory" else None
         answers: Answers = await patiently(ends, call, self.patience_s, self.name)
         return answers
 

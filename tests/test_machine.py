@@ -156,7 +156,7 @@ class Machine(RuleBasedStateMachine):
         untold = [message._replace(told="") for message in told]
 
         def publish() -> None:
-            receipts = self.run(queue._send(untold, call))
+            receipts = self.run(queue._send(queue._terms("memory"), untold, call))
             messages = [model.Message(n, f"m{n}", key, due) for n in numbers]
             expected = self.lane.publish(messages, call, terms)
             assert [(r.id, r.due_ms, r.duplicate) for r in receipts] == expected

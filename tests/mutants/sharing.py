@@ -111,7 +111,7 @@ SHARING = [
     mutant(
         "a publish by a group goes to its own schedule",
         "test_groups.py::test_what_a_group_publishes_is_for_all",
-        ("queue.py", "mono_s(), self.keys.shared", "mono_s(), self.keys"),
+        ("queue.py", "self.client, self.keys.shared", "self.client, self.keys"),
     ),
     mutant(
         "a redrive to nobody",
