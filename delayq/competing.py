@@ -77,13 +77,11 @@ class Competing(Service):
         while True:
             await self._with_room()
             began = mono_s()
-            wait_s = await self.term.fenced("survey", self._survey.turn)
-            if not wait_s:
-                self._dead = await self.term.fenced("survey", self._survey.dead)
-                if self._dead:
-                    self._look_again()
-                wait_s = began + SURVEY_S - mono_s()
-            await anyio.sleep(max(0, wait_s))
+            wait_s, dead = await self.term.fenced("survey", self._survey.look)
+            if dead:
+                self._dead = dead
+                self._look_again()
+            await anyio.sleep(wait_s or max(0, began + SURVEY_S - mono_s()))
 
     async def _with_room(self) -> None:
         """Wait until there is room for messages: else others are to look, who can inherit."""

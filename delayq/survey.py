@@ -4,14 +4,15 @@ So what it costs grows with their number, not with its square. Whoever comes fir
 looks; so a death is followed within a second, whoever died.
 """
 
+from collections.abc import Sequence
+
 from delayq import scripts
 from delayq.anchor import UNKNOWN
-from delayq.errors import GroupMissing
 from delayq.lanes import at_once
 from delayq.lease import Lease, LeaseStore
 from delayq.queue import Queue
 
-SURVEY_S = 0.8
+SURVEY_S = 0.9
 """How often one of them looks whether another died."""
 _AT_ONCE = 8
 """Leases asked for at once: on a Cluster each takes a connection meanwhile."""
@@ -24,41 +25,41 @@ class Survey:
         self._queue = queue
         self._store = store
 
-    async def turn(self, lease: Lease) -> float:
-        """Tell whether the holder of `lease` is to look now: 0, or seconds until somebody may.
+    async def turn(self, lease: Lease) -> tuple[float, list[str]]:
+        """Tell in how many seconds somebody may look, and 0 if the holder of `lease` is to.
 
+        :return: and the other consumers of the group, if it is to
         :raises LeaseLost: if the lease is over; nothing changed
         :raises ServerError: if the server did not answer, or refused
         """
-        keys = [lease.key, self._queue.keys.survey]
-        args = [lease.epoch, lease.holder, round(SURVEY_S * 1000)]
-        return int(await scripts.run(self._queue.client, "survey", keys, args)) / 1000
+        keys = [lease.key, self._queue.keys.survey, self._queue.keys.stream]
+        args = [lease.epoch, lease.holder, round(SURVEY_S * 1000), self._queue.keys.group]
+        wait_ms, *names = await scripts.run(self._queue.client, "survey", keys, args)
+        return int(wait_ms) / 1000, names
 
-    async def dead(self, lease: Lease) -> dict[str, str]:
-        """Tell which others are dead: each with its closed connection, or '' if its lease is over.
+    async def look(self, lease: Lease) -> tuple[float, dict[str, str]]:
+        """Look for dead consumers, if it is the turn of the holder of `lease`.
+
+        :return: seconds until somebody may look, 0 if this one did; and those that are dead, each
+            with its closed connection, or '' if its lease is over
+        :raises LeaseLost: if the lease is over; nothing changed
+        :raises ServerError: if the server did not answer, or refused
+        """
+        wait_s, names = await self.turn(lease)
+        found = await self.connections(names)
+        gone = await self._store.gone(found.values())
+        return wait_s, {name: c for name, c in found.items() if not c or c in gone}
+
+    async def connections(self, names: Sequence[str]) -> dict[str, str]:
+        """Tell the connection that each consumer names in its lease; '' where that is over.
 
         :raises ServerError: if the server did not answer, or refused
         """
-        others = await self.others(lease)
-        gone = await self._store.gone(others.values())
-        return {name: c for name, c in others.items() if not c or c in gone}
-
-    async def others(self, lease: Lease) -> dict[str, str]:
-        """Tell for the other consumers of the group their connection; '' where the lease is over.
-
-        :raises ServerError: if the server did not answer, or refused
-        """
-        client, keys = self._queue.client, self._queue.keys
-        try:
-            rows = await scripts.command(client, "XINFO CONSUMERS", keys.stream, keys.group)
-        except GroupMissing:
-            return {}
-        names = [row["name"] for row in rows if row["name"] != lease.holder]
-        others = dict[str, str]()
+        found = dict[str, str]()
         for start in range(0, len(names), _AT_ONCE):
             some = names[start : start + _AT_ONCE]
-            others |= zip(some, await at_once(self._connection, some), strict=True)
-        return others
+            found |= zip(some, await at_once(self._connection, some), strict=True)
+        return found
 
     async def _connection(self, holder: str) -> str:
         key = self._queue.keys.lease(holder.rpartition("@")[0])

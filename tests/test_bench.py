@@ -157,6 +157,21 @@ async def test_what_is_scheduled_is_weighed_and_drained_in_order(
     assert await client.keys() == []
 
 
+async def test_a_group_is_measured_beside_another_of_each_kind(
+    measure: Measure, client: Client
+) -> None:
+    found = measure("fanout", DELAYQ_LOAD_SECONDS="1")
+    judged("fanout", found)
+    alone, *beside = [values for values in found.values() if "p99_ms" in values]
+    assert [values["messages"] for values in (alone, *beside)] == [300] * 4
+    assert (alone["kept"], beside[2]["kept"]) == (0, 300)
+    assert beside[2]["kept_kb"] > alone["kept_kb"]
+    failing, away = found["the one that fails each"], found["the one that is away"]
+    assert failing["retries"] + failing["dead"] > 0
+    assert away == {"ready": 300, "retries": 0, "dead": 0, "goals": []}
+    assert await client.keys() == []
+
+
 async def test_without_raw_loops_delayq_is_measured_alone(measure: Measure) -> None:
     found = measure("publish", DELAYQ_COMPARE="none")
     assert list(found) == ["one by one", "100 at once", "in bulk", "in bulk, scheduled"]

@@ -129,7 +129,7 @@ async def test_one_of_many_consumers_looks_for_the_dead_for_all_of_them(
     async def heard(name: str, call: Callable[[], Awaitable[Any]]) -> Any:
         answer = await call()
         if name == "survey":
-            told.append(answer)
+            told.append(answer[0])
             if len(told) >= 40:
                 enough.set()
         return answer
@@ -154,7 +154,7 @@ async def test_only_who_has_room_for_what_the_dead_had_looks_for_them(
 ) -> None:
     asked, enough, turn = list[str](), anyio.Event(), Survey.turn
 
-    async def heard(survey: Survey, lease: Lease) -> float:
+    async def heard(survey: Survey, lease: Lease) -> tuple[float, list[str]]:
         asked.append(lease.holder.partition("@")[0])
         if asked.count("c3") == 3:
             enough.set()
@@ -191,12 +191,12 @@ async def test_who_looks_is_told_so_again_and_gives_way_when_it_does_not_come(
         leases[name], surveys[name] = taken, Survey(queue, store)
 
     async def turns() -> list[bool]:
-        return [await surveys[name].turn(leases[name]) == 0 for name in "abca"]
+        return [(await surveys[name].turn(leases[name]))[0] == 0 for name in "abca"]
 
     assert await turns() == [True, False, False, True]
     assert 0 < await client.pttl(KEYS.survey) <= SURVEY_S * 1000
     await client.delete(KEYS.survey)  # as when its time is over
-    assert await surveys["c"].turn(leases["c"]) == 0
+    assert await surveys["c"].turn(leases["c"]) == (0, [])
     assert await turns() == [False, False, True, False]
     await client.rpush(KEYS.survey + "x", 1)
     await client.rename(KEYS.survey + "x", KEYS.survey)

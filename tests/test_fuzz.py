@@ -370,7 +370,10 @@ async def test_a_lease_of_foreign_hands_does_not_end_a_survey(
     await pending.ensure_group()
     await client.xgroup_createconsumer(KEYS.stream, GROUP, "c2@5")
     await client.hset(KEYS.lease("c2"), mapping={"holder": "c2@5", "connection": "x"})
-    assert await Survey(queue, store).others(lease) == {"c2@5": "x"}
+    await client.xgroup_createconsumer(KEYS.stream, GROUP, lease.holder)
+    survey = Survey(queue, store)
+    assert await survey.turn(lease) == (0, ["c2@5"])
+    assert await survey.connections(["c2@5"]) == {"c2@5": "x"}
     assert await Anchor(client).gone(["x", "00", "-1", "1e3", "9" * 30]) == set()
 
 

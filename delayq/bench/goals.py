@@ -55,4 +55,5 @@ GOALS = (
     Goal("scale", "promote", "growth", "≤", 1.5),
     Goal("scale", "all due at once", "out_of_order", "≤", 0),
     Goal("scale", "all due at once", "over_5_ms", "≤", 0),
+    Goal("fanout", "beside one that fails each", "p99_ms", "≤", 15),
 )

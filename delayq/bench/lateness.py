@@ -13,6 +13,7 @@ from delayq.consumer import Consumer
 from delayq.distribution import quantile
 from delayq.handling import Context
 from delayq.poller import Poller
+from delayq.queue import Queue
 from delayq.supervisor import Supervisor
 
 LEAD_S = 1.0
@@ -28,7 +29,8 @@ async def measure(stage: Stage) -> Section:
     spreads: dict[str, list[float]] = {}
     for at, (name, (per_s, every_s)) in enumerate(LOADS.items()):
         stage.tell(f"lateness, {name}", at, len(LOADS))
-        found, cost, timer = await _under(stage, per_s, every_s)
+        async with stage.queue() as queue:
+            found, cost, timer = await under(stage, queue, per_s, every_s)
         figures.append(Figure(name, found.values(cost)))
         timers.append(Figure(f"timer alone, {name}", timer))
         spreads[f"lateness, {name}"] = found.late_ms
@@ -42,7 +44,7 @@ async def measure(stage: Stage) -> Section:
 
 
 @dataclass
-class _Record:
+class Record:
     """Handles messages, and keeps how late each was."""
 
     stage: Stage
@@ -53,6 +55,7 @@ class _Record:
     done: anyio.Event = field(default_factory=anyio.Event)
 
     async def handle(self, _body: Any, context: Context) -> None:
+        """Note how late a message is."""
         due_ms = context.message.due_ms
         self.late_ms.append(self.stage.now_ms() - due_ms)
         self.early += int(context.entry.partition("-")[0]) < due_ms
@@ -60,6 +63,7 @@ class _Record:
             self.done.set()
 
     def values(self, cost: Cost) -> dict[str, float | None]:
+        """Return what was noted, and what it cost."""
         parts = {"p50_ms": 0.5, "p99_ms": 0.99, "max_ms": 1.0}
         return {
             "messages": len(self.late_ms),
@@ -70,23 +74,25 @@ class _Record:
         }
 
 
-async def _under(
-    stage: Stage, per_s: int, every_s: float
-) -> tuple[_Record, Cost, dict[str, float | None]]:
+async def under(
+    stage: Stage, queue: Queue, per_s: int, every_s: float
+) -> tuple[Record, Cost, dict[str, float | None]]:
+    """Have a process of its own publish at a steady rate, and handle what is due.
+
+    :param per_s: messages due per second
+    :param every_s: how often some are published
+    :return: what was handled, what it cost, and how late a timer alone was
+    """
     batch = round(per_s * every_s)
     count = max(batch, round(per_s * stage.settings.load_seconds) // batch * batch)
-    record = _Record(stage, count)
+    record = Record(stage, count)
 
     def consumer() -> Consumer:
         return Consumer(
             stage.server, queue, record.handle, name=CONSUMERS[0], concurrency=_CONCURRENCY
         )
 
-    async with (
-        stage.queue() as queue,
-        nursery(stage) as processes,
-        Supervisor() as supervisor,
-    ):
+    async with nursery(stage) as processes, Supervisor() as supervisor:
         supervisor.spawn("consumer", consumer)
         supervisor.spawn("poller", lambda: Poller(stage.server, queue))
         meter = await Meter.ready(stage.client)

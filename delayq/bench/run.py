@@ -4,7 +4,18 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from delayq.bench import burst, drain, failover, idle, lanes, lateness, publish, scale, waiting
+from delayq.bench import (
+    burst,
+    drain,
+    failover,
+    fanout,
+    idle,
+    lanes,
+    lateness,
+    publish,
+    scale,
+    waiting,
+)
 from delayq.bench.progress import progress
 from delayq.bench.report import Report, Section
 from delayq.bench.settings import BenchSettings
@@ -22,6 +33,7 @@ MEASUREMENTS: dict[str, Callable[[Stage], Awaitable[Section]]] = {
     "idle": idle.measure,
     "scale": scale.measure,
     "lanes": lanes.measure,
+    "fanout": fanout.measure,
 }
 
 

@@ -8,7 +8,17 @@ from pydantic_settings import CliPositionalArg, SettingsConfigDict
 from delayq.settings import Settings, checked, checked_url
 
 Measurement = Literal[
-    "publish", "drain", "waiting", "lateness", "burst", "failover", "idle", "scale", "lanes", "all"
+    "publish",
+    "drain",
+    "waiting",
+    "lateness",
+    "burst",
+    "failover",
+    "idle",
+    "scale",
+    "lanes",
+    "fanout",
+    "all",
 ]
 
 
@@ -41,7 +51,7 @@ class BenchSettings(Settings):
         description="publish, drain, waiting, lanes: messages in a round",
     )
     load_seconds: float = Field(
-        10, ge=0.1, le=600, description="lateness, idle: how long each load lasts, s"
+        10, ge=0.1, le=600, description="lateness, idle, fanout: how long each load lasts, s"
     )
     burst: int = Field(5_000, ge=1, le=1_000_000, description="burst: messages due at one instant")
     ends: int = Field(50, ge=1, le=1_000, description="failover: ends of each cause")
