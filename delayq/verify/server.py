@@ -8,6 +8,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, Literal
 
+import anyio
+
 from delayq import scripts
 from delayq.connection import Server
 from delayq.embedded import SOCKET, embedded, find_program, guarded
@@ -17,6 +19,7 @@ from delayq.verify.sentinels import WATCHERS, Sentinels, configuration
 
 Fsync = Literal["always", "everysec", "none"]
 _BUS = 10_000
+_LOOK_S = 0.01
 
 
 def flushing(fsync: Fsync) -> tuple[str, ...]:
@@ -44,6 +47,7 @@ class OwnServer:
         self._options = options
         self._running = AsyncExitStack()
         self._pid = 0
+        self._killed = False
 
     async def start(self) -> None:
         """Start the server.
@@ -52,6 +56,8 @@ class OwnServer:
         """
         self.url = await self._running.enter_async_context(self._opening())
         self._pid = int((await self.say("INFO", "server"))["process_id"])
+        if self._killed:
+            await self._write_file_anew()
         self.alive = True
 
     async def close(self) -> None:
@@ -62,6 +68,7 @@ class OwnServer:
 
     async def kill(self) -> None:
         """Kill the server where it stands."""
+        self._killed = True
         self.signal(signal.SIGKILL)
         await self._ended()
 
@@ -76,6 +83,21 @@ class OwnServer:
         """
         async with Server(self.url).client("verify") as client:
             return await scripts.command(client, *words)
+
+    async def _write_file_anew(self) -> None:
+        """Have the server write its append-only file anew, if it has one.
+
+        Redis 6.2 and 7.0, killed as they write what a script did, cut the file behind the last
+        whole command at the next start, and leave the transaction open: the start after that would
+        carry out half of it.
+        """
+        if not (await self.say("INFO", "persistence"))["aof_enabled"]:
+            return
+        await self.say("BGREWRITEAOF")
+        about = await self.say("INFO", "persistence")
+        while about["aof_rewrite_in_progress"] or about["aof_rewrite_scheduled"]:
+            await anyio.sleep(_LOOK_S)
+            about = await self.say("INFO", "persistence")
 
     def _opening(self) -> AbstractAsyncContextManager[str]:
         return embedded(self._folder, self._options, self._program)
