@@ -248,6 +248,24 @@ def test_a_fault_allows_as_many_repeats_as_were_in_flight(kind: str) -> None:
     assert (verdict.counts["extra"], verdict.counts["extra_allowed"]) == (1, 2)
 
 
+@pytest.mark.parametrize("stalled", [True, False])
+def test_who_was_stalled_may_begin_late_what_its_heir_has_handled(*, stalled: bool) -> None:
+    s = a_run()
+    before = s.epoch, s.holder
+    if stalled:
+        s.fault("stall", "c1", ms=4_000)
+    over(s)
+    s.handle("c2", "a")
+    s.handle("c2", "b")
+    s.epoch, s.holder = before
+    s.begins("c1", "b", deliveries=1)
+    verdict = s.judged(drained=False)
+    assert (not verdict.violations) == stalled
+    assert verdict.counts["extra"] == 2, "those of the first holder"
+    why = [v.sentence for v in verdict.violations if v.sentence.startswith("b was handled again")]
+    assert [" no fault tells why c1@" in sentence for sentence in why] == [True] * (not stalled)
+
+
 def test_a_stall_that_is_noticed_afterwards_tells_why() -> None:
     s = a_run()
     s.begins("c1", "b")

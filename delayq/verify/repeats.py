@@ -133,9 +133,12 @@ class Repeats:
             if self._forgetful and self._forgotten(before, event):
                 self.counts["extra_with_server"] += 1
                 continue
-            yield from self._explained(before, event, leases.get((event.where, before.began.epoch)))
+            # In the order of deliveries: who was stalled may handle what it had after its heir did.
+            older, newer = sorted((before.began, event), key=lambda handling: handling.deliveries)
+            lease = leases.get((event.where, older.epoch))
+            yield from self._explained(older, newer, lease, raised=before.how == "raised")
             if before.how != "raised":
-                extra[event.where, before.began.epoch] += 1
+                extra[event.where, older.epoch] += 1
         self.counts["extra"] = extra.total()
         for ((queue, _), epoch), count in extra.items():
             most = self._terms.queues[queue].in_flight if queue in self._terms.queues else 1
@@ -147,23 +150,24 @@ class Repeats:
                 yield Finding("I3", said)
         yield from self._overlaps()
 
-    def _explained(self, before: Run, event: Handling, lease: Lease | None) -> Iterator[Finding]:
-        first = before.began
-        shows = ((event.id,), (told(first), *self._told_faults(first, event), told(event)))
-        if event.deliveries <= first.deliveries:
-            said = f"{event.id} was handled twice as delivery {event.deliveries}"
+    def _explained(
+        self, older: Handling, newer: Handling, lease: Lease | None, *, raised: bool
+    ) -> Iterator[Finding]:
+        shows = ((newer.id,), (told(older), *self._told_faults(older, newer), told(newer)))
+        if newer.deliveries == older.deliveries:
+            said = f"{newer.id} was handled twice as delivery {newer.deliveries}"
             yield Finding("I3", said, *shows)
-        if before.how == "raised":
+        if raised:
             return
-        said = f"{event.id} was handled again, and"
-        if first.epoch == event.epoch:
+        said = f"{newer.id} was handled again, and"
+        if older.epoch == newer.epoch:
             yield Finding("I3", f"{said} its consumer held the lease all the time", *shows)
         elif lease is None or not lease.ended or lease.ended == "released":
             how = "gave its lease back" if lease and lease.ended else "did not lose its lease"
-            yield Finding("I3", f"{said} {first.consumer} {how}", *shows)
-        elif not self._faulty(first, event, _ENDS):
+            yield Finding("I3", f"{said} {older.consumer} {how}", *shows)
+        elif not self._faulty(older, newer, _ENDS):
             yield Finding(
-                "I3", f"{said} no fault tells why {first.consumer} lost its lease", *shows
+                "I3", f"{said} no fault tells why {older.consumer} lost its lease", *shows
             )
 
     def _forgotten(self, before: Run, event: Handling) -> bool:
