@@ -20,8 +20,8 @@ from delayq.errors import InvalidFolder, ServerMissing, ServerUnreachable
 
 SOCKET = "server.sock"
 LOCK = "lock"
-LOCK_S = 0.5
-"""How long the guard of a server that has ended may still hold its folder."""
+LOCK_S = 3.0
+"""How long what is left of a server that has ended may still hold its folder, on a busy machine."""
 START_S = 10.0
 _MAX_SOCKET_BYTES = 100
 _IN_MEMORY = ("--save", "", "--appendonly", "no")
