@@ -261,6 +261,24 @@ async def test_an_anchor_whose_node_dies_names_another_and_proves_nothing_by_the
         assert await standby.anchor.gone([identity]) == set()
 
 
+async def test_a_node_that_does_not_answer_proves_nothing_and_stops_nobody(
+    cluster: RealCluster,
+) -> None:
+    server = Server(cluster.url)
+    async with server.link("holder") as holder, server.link("standby") as standby:
+        await standby.anchor.identity()
+        identity = await holder.anchor.identity()
+        node, _, client_id = identity.partition("/")
+        assert await standby.anchor.gone([f"{node}/{client_id}9"]) == {f"{node}/{client_id}9"}
+        port = int(node.rpartition(":")[2])
+        [asked] = [node for node in cluster.nodes if node.port == port]
+        asked.freeze()
+        try:
+            assert await standby.anchor.gone([identity]) == set()
+        finally:
+            asked.thaw()
+
+
 async def _changes(anchor: Anchor, identity: str) -> bool:
     return await anchor.identity() != identity
 

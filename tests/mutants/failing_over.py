@@ -36,8 +36,7 @@ FAILING_OVER = [
     ),
     mutant(
         "a node that does not answer about connections stops a standby",
-        "test_clusters.py::"
-        "test_an_anchor_whose_node_dies_names_another_and_proves_nothing_by_the_old",
+        "test_clusters.py::test_a_node_that_does_not_answer_proves_nothing_and_stops_nobody",
         ("roaming.py", "with anyio.move_on_after(ANSWER_S), suppress(ServerError):", "if True:"),
     ),
     mutant(
