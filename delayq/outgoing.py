@@ -43,8 +43,8 @@ class Options(TypedDict, total=False):
     key: str | None
     """The ordering key."""
     id: str | None
-    """Makes a repeat safe beyond one call: it is known while the message is scheduled, and for 60 s
-    after its due time."""
+    """Makes a repeat safe beyond one call: it is known for 60 s, and while the message is
+    scheduled; and for 60 s after its due time, if that was less than 60 s away."""
     dedup_id: str | None
     """Of several messages with the same one within the queue's `dedup_window_s`, the first is the
     only one; their receipts have its id."""

@@ -132,7 +132,7 @@ class Lane:
             return first, due
         if scheduled := self.scheduled(message_id):
             return message_id, scheduled.due
-        if (until := self.recent.get(f"i:{message_id}")) is not None:
+        if (until := self.recent.get(f"i:{message_id}", 0)) > self.now:
             return message_id, until - WINDOW_MS
         return None
 

@@ -90,6 +90,15 @@ async def test_a_publish_repeated_after_promotion_or_ack_is_one_message(
     assert await messages(client) == NOTHING
 
 
+async def test_an_id_whose_time_is_over_is_new_also_where_nothing_was_published_since(
+    client: Client, queue: Queue
+) -> None:
+    first = await queue.publish(1, id="a")
+    await client.zadd(KEYS.recent, {"i:a": first.due_ms - 1})
+    assert not (await queue.publish(2, id="a")).duplicate
+    assert len((await messages(client))["ready"]) == 2
+
+
 async def test_what_was_published_lately_is_forgotten_in_time(client: Client, queue: Queue) -> None:
     await client.zadd(KEYS.recent, {f"{kind}:{n}": n for n in range(12) for kind in "id"})
     await client.hset(KEYS.dedup, mapping={str(n): f"1 {n}" for n in range(12)})

@@ -86,7 +86,7 @@ local function known(id, dedup_id)
   local packed = redis.call('HGET', bodies, id)
   if packed then return id, redis.call('ZSCORE', schedule, string.sub(packed, 1, 12) .. id) end
   local until_ms = redis.call('ZSCORE', recent, 'i:' .. id)
-  if until_ms then return id, until_ms - window end
+  if until_ms and tonumber(until_ms) > now then return id, until_ms - window end
 end
 
 local function remember(id, dedup_id, due)
