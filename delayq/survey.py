@@ -46,9 +46,11 @@ class Survey:
         :raises ServerError: if the server did not answer, or refused
         """
         wait_s, names = await self.turn(lease)
+        if wait_s:
+            return wait_s, {}
         found = await self.connections(names)
         gone = await self._store.gone(found.values())
-        return wait_s, {name: c for name, c in found.items() if not c or c in gone}
+        return 0, {name: c for name, c in found.items() if not c or c in gone}
 
     async def connections(self, names: Sequence[str]) -> dict[str, str]:
         """Tell the connection that each consumer names in its lease; '' where that is over.

@@ -1,7 +1,7 @@
 """Servers that fail over: a Cluster, and a primary that Sentinels watch."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -246,9 +246,9 @@ async def test_a_consumer_that_dies_on_a_cluster_is_followed_at_once(cluster: Re
             assert (await t.tape.until(TookOver, "c2")).why == "connection gone"
 
 
-async def test_an_anchor_whose_node_dies_names_another_and_proves_nothing_by_the_old(
-    cluster: RealCluster,
-) -> None:
+@asynccontextmanager
+async def anchored(cluster: RealCluster) -> AsyncIterator[tuple[Anchor, Anchor, Node]]:
+    """Give the anchor of a holder, that of a standby, which knows the other's node, and that."""
     server = Server(cluster.url)
     async with server.link("holder") as holder, server.link("standby") as standby:
         await standby.anchor.identity()
@@ -256,27 +256,28 @@ async def test_an_anchor_whose_node_dies_names_another_and_proves_nothing_by_the
         node = identity.partition("/")[0]
         assert await standby.anchor.gone([identity, f"{node}/999999"]) == {f"{node}/999999"}
         port = int(node.rpartition(":")[2])
-        next(node for node in cluster.nodes if node.port == port).kill()
-        await until(lambda: _changes(holder.anchor, identity), "another is named")
-        assert await standby.anchor.gone([identity]) == set()
+        yield holder.anchor, standby.anchor, next(n for n in cluster.nodes if n.port == port)
+
+
+async def test_an_anchor_whose_node_dies_names_another_and_proves_nothing_by_the_old(
+    cluster: RealCluster,
+) -> None:
+    async with anchored(cluster) as (holder, standby, node):
+        identity = await holder.identity()
+        node.kill()
+        await until(lambda: _changes(holder, identity), "another is named")
+        assert await standby.gone([identity]) == set()
 
 
 async def test_a_node_that_does_not_answer_proves_nothing_and_stops_nobody(
     cluster: RealCluster,
 ) -> None:
-    server = Server(cluster.url)
-    async with server.link("holder") as holder, server.link("standby") as standby:
-        await standby.anchor.identity()
-        identity = await holder.anchor.identity()
-        node, _, client_id = identity.partition("/")
-        assert await standby.anchor.gone([f"{node}/{client_id}9"]) == {f"{node}/{client_id}9"}
-        port = int(node.rpartition(":")[2])
-        [asked] = [node for node in cluster.nodes if node.port == port]
-        asked.freeze()
+    async with anchored(cluster) as (holder, standby, node):
+        node.freeze()
         try:
-            assert await standby.anchor.gone([identity]) == set()
+            assert await standby.gone([f"{await holder.identity()}9"]) == set()
         finally:
-            asked.thaw()
+            node.thaw()
 
 
 async def _changes(anchor: Anchor, identity: str) -> bool:
