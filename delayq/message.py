@@ -29,6 +29,7 @@ MAX_DELAY_MS = 100 * 366 * 86_400_000
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _LETTERS = bytes(b"0123456789abcdefghijklmnopqrstuv"[byte % 32] for byte in range(256))
 _ID_CHARS = 16
+_ID_BITS = 8 * _ID_CHARS
 _RANDOM = random.Random()  # noqa: S311 - ids are no secret; its own, as a program may seed the other
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_RANDOM.seed)
@@ -65,7 +66,8 @@ class Delivery(NamedTuple):
 
 def new_id() -> str:
     """Make an id: 80 random bits as 16 letters and digits."""
-    return _RANDOM.randbytes(_ID_CHARS).translate(_LETTERS).decode()
+    # As `randbytes` does it, which is half the time of an id more.
+    return _RANDOM.getrandbits(_ID_BITS).to_bytes(_ID_CHARS, "little").translate(_LETTERS).decode()
 
 
 def new_ids(count: int) -> list[str]:

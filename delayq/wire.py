@@ -9,6 +9,7 @@ place to its answer.
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import hiredis
@@ -30,6 +31,11 @@ _ALONE = {
 _INCOMPLETE = object()
 
 
+@lru_cache
+def _goes_alone(name: str) -> bool:
+    return name.split(" ", 1)[0].upper() in _ALONE
+
+
 class Client(Redis):
     """A client of redis-py that sends over a wire what does not block, and all else as redis-py."""
 
@@ -47,7 +53,7 @@ class Client(Redis):
         :raises redis.RedisError: as it does
         """
         name = args[0]
-        if name.split(" ", 1)[0].upper() in _ALONE or self.single_connection_client:
+        if _goes_alone(name) or self.single_connection_client:
             execute: Any = super().execute_command
             return await execute(*args, **options)
         wire = self._wire
@@ -55,8 +61,10 @@ class Client(Redis):
             wire = await self.wire()
         words = (*name.split(), *args[1:]) if " " in name else args
         answer = await wire.call(words)
-        options.pop("keys", None)  # of redis-py's cache
-        read: Any = self.response_callbacks.get(name)
+        if options:
+            options.pop("keys", None)  # of redis-py's cache
+        callbacks: Any = self.response_callbacks
+        read = dict.get(callbacks, name)
         return read(answer, **options) if read else answer
 
     async def wire(self) -> "Wire":
