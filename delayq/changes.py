@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from delayq import scripts
 from delayq.keys import LaneKeys
-from delayq.publishing import DEDUP_WINDOW_MS, PROMOTE_LIMIT
+from delayq.publishing import ID_WINDOW_MS, PROMOTE_LIMIT
 
 
 async def cancel(client: Redis, keys: LaneKeys, message_id: str, now_ms: int | None = None) -> bool:
@@ -34,7 +34,7 @@ async def reschedule(
     :raises ServerError: if the server did not answer, or refused
     """
     touched = [keys.schedule, keys.bodies, keys.bell, keys.recent]
-    args = [_now(now_ms), message_id, due, DEDUP_WINDOW_MS]
+    args = [_now(now_ms), message_id, due, ID_WINDOW_MS]
     return bool(await scripts.run(client, "reschedule", touched, args))
 
 

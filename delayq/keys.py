@@ -6,6 +6,7 @@ A lane's keys share the hash tag `{<queue>:<lane>}`, hence one Cluster slot.
 import re
 import zlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from delayq.errors import InvalidName
 
@@ -29,7 +30,7 @@ def checked_name(kind: str, name: str, most: int = MAX_NAME) -> str:
     return name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LaneKeys:
     """The keys of one lane: a stream, its schedule, its lease.
 
@@ -58,10 +59,21 @@ class LaneKeys:
         """The queue's name, and behind a slash that of the group, unless it is the queue's own."""
         return self.queue if self.group == GROUP else f"{self.queue}/{self.group}"
 
-    @property
+    @cached_property
     def shared(self) -> "LaneKeys":
         """Those of the queue's own handler: its schedule is that of what is published."""
         return self if self.group == GROUP else replace(self, group=GROUP)
+
+    @cached_property
+    def publishing(self) -> tuple[str, ...]:
+        """Those of publish.lua, in its order."""
+        ready = (self.stream, self.schedule, self.bodies, self.arrival)
+        return (*ready, self.dead, self.bell, self.recent, self.dedup)
+
+    @cached_property
+    def publishing_one(self) -> tuple[str, ...]:
+        """Those of publish_one.lua, in its order."""
+        return (self.stream, self.schedule, self.dedup)
 
     @property
     def stream(self) -> str:
@@ -85,12 +97,12 @@ class LaneKeys:
 
     @property
     def recent(self) -> str:
-        """ZSET: `i:` and id, `d:` and dedup id of late publishes → ms until which it is known."""
+        """ZSET: `c:` and caller, `i:` and id, `d:` and dedup id → ms until which it is known."""
         return self._part("recent")
 
     @property
     def dedup(self) -> str:
-        """HASH: dedup id → due ms and id of its first message."""
+        """HASH: `c:` and caller → number and ms of its last call; `d:` and dedup id → due, id."""
         return self._part("dedup")
 
     @property

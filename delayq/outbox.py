@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from delayq.caller import Call, Caller
 from delayq.clock import mono_s
 from delayq.errors import DelayqError, ServerUnreachable
-from delayq.message import new_id
 from delayq.outgoing import Outgoing, Receipt
 
 MAX_MESSAGES = 500
@@ -24,8 +24,9 @@ MAX_BYTES = 1_000_000
 """Bytes sent by one script, beyond which no message is added."""
 
 Answer = Receipt | DelayqError
-Send = Callable[[Sequence[Outgoing], str], Awaitable[list[Answer]]]
-"""Sends messages by one call, under an id of that call."""
+Send = Callable[[Sequence[Outgoing], Call, float], Awaitable[list[Answer]]]
+"""Sends messages by one call, made again as the same one or not at all, until those seconds of
+`mono_s`."""
 
 
 def batches(messages: Iterable[Outgoing], *, limited: bool = False) -> Iterator[list[Outgoing]]:
@@ -65,19 +66,19 @@ class _Slot:
     `anyio.Event`: a future is made in a sixth of the time."""
     answer: Answer | None = None
     gone: bool = False
-    """Whoever posted it waits no more."""
+    """Whoever posted it waits no more: it was answered, or cancelled."""
 
 
 @dataclass(eq=False, slots=True)
-class _Call:
-    id: str
+class _Batch:
+    call: Call
     slots: list[_Slot]
 
 
 class Outbox:
     """Sends messages through `send`, one call at a time; `limited` is as for `batches`.
 
-    :param patience_s: after which no call is begun any more for a message, the server being away
+    :param patience_s: how long a message is tried, the server being away
     """
 
     def __init__(self, send: Send, patience_s: float = math.inf, *, limited: bool = False) -> None:
@@ -85,7 +86,8 @@ class Outbox:
         self._patience_s = patience_s
         self._limited = limited
         self._waiting: deque[_Slot] = deque()
-        self._cut: _Call | None = None
+        self._caller = Caller()
+        self._cut: _Batch | None = None
         """A call whose answer nobody heard."""
         self._leader: _Slot | None = None
         self._shared = False
@@ -107,7 +109,7 @@ class Outbox:
                 slot.turn = asyncio.get_running_loop().create_future()
                 await slot.turn
             if slot.answer is None:
-                await self._lead()
+                await self._lead(slot)
         except BaseException:
             self._withdraw(slot)
             raise
@@ -116,31 +118,42 @@ class Outbox:
         assert slot.answer is not None  # noqa: S101 - whoever leads is in the call
         raise slot.answer
 
-    async def _lead(self) -> None:
-        """Make one call, for oneself and others: the one that was cut off, or the next."""
-        call, self._cut = self._cut or _Call(new_id(), self._take()), None
-        self._shared = len(call.slots) > 1
+    async def _lead(self, leader: _Slot) -> None:
+        """Make one call, for oneself and others: the one that was cut off, or the next.
+
+        While the server is away each leads for as long as it has patience itself.
+        """
+        batch, self._cut = self._cut or _Batch(self._caller.call(), self._take()), None
+        self._shared = len(batch.slots) > 1
         try:
-            answers = await self._send([slot.message for slot in call.slots], call.id)
+            messages = [slot.message for slot in batch.slots]
+            answers = await self._send(messages, batch.call, leader.ends_at)
+        except ServerUnreachable as error:
+            leader.ends_at = -math.inf
+            self._give_up(batch, error)
         except DelayqError as error:
-            answers = [type(error)(*error.args) for _ in call.slots]
-            if isinstance(error, ServerUnreachable):
-                self._give_up(error)
+            for slot in batch.slots:
+                _answer(slot, type(error)(*error.args))
         except BaseException:
-            self._cut = call
+            self._cut = batch
             raise
-        for slot, answer in zip(call.slots, answers, strict=True):
-            slot.answer = answer
-            _wake(slot)
+        else:
+            for slot, answer in zip(batch.slots, answers, strict=True):
+                _answer(slot, answer)
         self._pass_on()
 
-    def _give_up(self, error: ServerUnreachable) -> None:
-        """Fail those that waited behind a call in vain, and have no time left for one."""
-        now_s = mono_s()
-        while self._waiting and self._waiting[0].ends_at <= now_s:
-            slot = self._waiting.popleft()
-            slot.answer = type(error)(*error.args)
-            _wake(slot)
+    def _give_up(self, batch: _Batch, error: ServerUnreachable) -> None:
+        """Fail those that have hardly any time left, in this call or behind it.
+
+        The others make it again: some ten times while all have patience, however many they are.
+        """
+        soon_s = mono_s() + self._patience_s / 10
+        over = [slot for slot in batch.slots if slot.ends_at <= soon_s]
+        while self._waiting and self._waiting[0].ends_at <= soon_s:
+            over.append(self._waiting.popleft())
+        for slot in over:
+            _answer(slot, type(error)(*error.args))
+        self._cut = batch
 
     def _take(self) -> list[_Slot]:
         if len(self._waiting) == 1:
@@ -153,9 +166,11 @@ class Outbox:
         if self._cut and all(slot.gone for slot in self._cut.slots):
             self._cut = None
         candidates = self._cut.slots if self._cut else self._waiting
-        self._leader = next((slot for slot in candidates if not slot.gone), None)
-        if self._leader:
-            _wake(self._leader)
+        self._leader = None
+        if candidates:
+            self._leader = next((slot for slot in candidates if not slot.gone), None)
+        if self._leader and self._leader.turn:
+            _wake(self._leader.turn)
 
     def _withdraw(self, slot: _Slot) -> None:
         slot.gone = True
@@ -165,6 +180,12 @@ class Outbox:
             self._pass_on()
 
 
-def _wake(slot: _Slot) -> None:
-    if slot.turn and not slot.turn.done():
-        slot.turn.set_result(None)
+def _answer(slot: _Slot, answer: Answer) -> None:
+    slot.answer, slot.gone = answer, True
+    if slot.turn:
+        _wake(slot.turn)
+
+
+def _wake(turn: "asyncio.Future[None]") -> None:
+    if not turn.done():
+        turn.set_result(None)

@@ -113,14 +113,18 @@ def when(delay: timedelta | float | None, deliver_at: datetime | None) -> str:
     return f"+{-(-round(seconds * 1_000_000) // 1000)}"  # rounded down, it would be early
 
 
-def outgoing(body: str, options: Options, own_id: str | None = None) -> Outgoing:
+def plain(body: str, message_id: str) -> Outgoing:
+    """Make a message of a body that was checked, due now, of which nothing is told."""
+    return Outgoing(message_id, "", _NOW, 1, (body,))
+
+
+def outgoing(body: str, options: Options) -> Outgoing:
     """Make a message of a body, as JSON, and what is told of it.
 
-    :param own_id: for one that is given none
     :raises InvalidMessage: if a part breaks a limit, or there is no such option
     """
     if not options:
-        return Outgoing(own_id or new_id(), "", _NOW, 1, (within("body", body, MAX_BODY_BYTES),))
+        return Outgoing(new_id(), "", _NOW, 1, (within("body", body, MAX_BODY_BYTES),))
     if not _OPTIONS.issuperset(options):
         unknown, known = min(options.keys() - _OPTIONS), ", ".join(Options.__annotations__)
         raise InvalidMessage(f"{unknown}: no such option; there are {known}")
@@ -128,15 +132,15 @@ def outgoing(body: str, options: Options, own_id: str | None = None) -> Outgoing
     told = "" if message_id is None else "i"
     if dedup_id is not None:
         told = "d" + checked_id(dedup_id, "dedup_id")
+    own_id = new_id() if message_id is None else checked_id(message_id)
     due = when(options.get("delay"), options.get("deliver_at"))
-    parts = encode_fields(body, options.get("key"), options.get("headers"))
-    size = len(parts)
-    if size == 2:
-        size, parts = 1, parts[1:]
-    elif due != _NOW:
-        size, parts = 0, [to_json(parts)[:-1]]
-    own_id = (own_id or new_id()) if message_id is None else checked_id(message_id)
-    return Outgoing(own_id, told, due, size, parts, options.get("key"))
+    key, headers = options.get("key"), options.get("headers")
+    if key is None and not headers:
+        return Outgoing(own_id, told, due, 1, (checked_body(body),))
+    fields = encode_fields(body, key, headers)
+    if due == _NOW:
+        return Outgoing(own_id, told, due, len(fields), fields, key)
+    return Outgoing(own_id, told, due, 0, (to_json(fields)[:-1],), key)
 
 
 def encode_fields(
@@ -147,7 +151,7 @@ def encode_fields(
     :param body: as JSON
     :raises InvalidMessage: if a part is too large, or a header is no string
     """
-    fields = ["body", within("body", body, MAX_BODY_BYTES)]
+    fields = ["body", checked_body(body)]
     if key is not None:
         if not isinstance(key, str):
             raise InvalidMessage("key: it is a string")
@@ -156,6 +160,14 @@ def encode_fields(
         written = to_json(_checked_headers(headers))
         fields += ["headers", within("headers", written, MAX_HEADERS_BYTES)]
     return fields
+
+
+def checked_body(body: str) -> str:
+    """Return a body, as JSON, if it is not too large.
+
+    :raises InvalidMessage: if it is
+    """
+    return within("body", body, MAX_BODY_BYTES)
 
 
 def checked_id(message_id: str, name: str = "id") -> str:

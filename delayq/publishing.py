@@ -9,6 +9,7 @@ import anyio
 from redis.asyncio import Redis
 
 from delayq import scripts
+from delayq.caller import Call
 from delayq.clock import mono_s
 from delayq.connection import outlast
 from delayq.durability import Durability, ask, lacking
@@ -20,8 +21,12 @@ from delayq.outgoing import Outgoing, Receipt
 
 PROMOTE_LIMIT = 128
 """Messages moved by one script at most: a few ms of the server's time."""
-DEDUP_WINDOW_MS = 60_000
+ID_WINDOW_MS = 60_000
 """How long a publish repeated with the same id is known to be one message."""
+
+
+_SLACK_S = 0.1
+"""By how much later than that a try may end."""
 
 
 class Terms(NamedTuple):
@@ -44,62 +49,81 @@ async def publish(
     keys: LaneKeys,
     terms: Terms,
     messages: Sequence[Outgoing],
-    call: str,
+    call: Call,
     *,
-    within_s: float = 0.0,
+    until_s: float = 0.0,
 ) -> list[Answer]:
     """Publish messages by one script.
 
-    :param call: an id of this call; made again with the same one, it adds nothing
-    :param within_s: how long it may take until they are as durable as was asked
+    :param call: which of its caller's; made again with the same one, it adds nothing
+    :param until_s: when they are to be as durable as was asked, in monotonic seconds
     :return: for each message its receipt, or why it was refused
     :raises ServerError: if the server did not answer, or refused
     """
+    if len(messages) == 1 and _may_be_simple(terms, messages[0], call):
+        answer = await _publish_one(client, keys, messages[0], call)
+        if answer is not None:
+            return _answers(keys.queue, terms, messages, (answer,))
     args = _arguments(terms, call, messages)
     if terms.durability == "memory":
-        answer = await scripts.run(client, "publish", _touched(keys), args)
+        answer = await scripts.run(client, "publish", keys.publishing, args)
         return _answers(keys.queue, terms, messages, answer)
+    within_s = until_s - mono_s()
     asked = ask(terms.durability, within_s)
     answer, confirmed = await scripts.run_confirmed(
-        client, "publish", _touched(keys), args, ask=asked, timeout_s=within_s
+        client, "publish", keys.publishing, args, ask=asked, timeout_s=within_s
     )
     answers = _answers(keys.queue, terms, messages, answer)
     failure = lacking(terms.durability, confirmed)
     return answers if failure is None else [_failed(each, failure) for each in answers]
 
 
-def _arguments(terms: Terms, call: str, messages: Sequence[Outgoing]) -> list[object]:
+def _may_be_simple(terms: Terms, message: Outgoing, call: Call) -> bool:
+    """Tell whether publish_one.lua may do, as far as is known here."""
+    plain = terms.now_ms is None and terms.max_backlog is None and terms.durability == "memory"
+    return plain and not message.told and not message.delayed and call.number > 1
+
+
+def _publish_one(
+    client: Redis, keys: LaneKeys, message: Outgoing, call: Call
+) -> Awaitable[int | None]:
+    fields = ("body", *message.fields) if message.size == 1 else message.fields
+    args = (*call, ID_WINDOW_MS, message.id, *fields)
+    return scripts.run(client, "publish_one", keys.publishing_one, args)
+
+
+def _arguments(terms: Terms, call: Call, messages: Sequence[Outgoing]) -> list[object]:
     """Return what publish.lua takes: the terms, and of each message id, head and fields."""
     limit = terms.max_backlog
     args: list[object] = [
         "" if terms.now_ms is None else terms.now_ms,
-        call,
+        *call,
         terms.promote,
-        DEDUP_WINDOW_MS,
+        ID_WINDOW_MS,
         terms.dedup_window_ms,
         limit or 0,
         terms.whole + (0 if terms.durability == "memory" else 2),
     ]
     # Which of them a full queue had room for is known, if the call is made again, by their ids.
     told = "i" if limit else ""
-    heads: dict[tuple[Any, ...], str] = {}  # most messages of a call have the same
     for message in messages:
-        how = message[1:4]
-        head = heads.get(how)
-        if head is None:
-            head = f"{message.when} {message.size} {message.told or told}"
-            heads[how] = head
+        head = _head(message.when, message.size, message.told or told)
         args += (message.id, head, *message.fields)
     return args
+
+
+@lru_cache(maxsize=1_024)  # most messages have that of others
+def _head(when: str, size: int, told: str) -> str:
+    return f"{when} {size} {told}"
 
 
 def _answers(
     queue: str, terms: Terms, messages: Sequence[Outgoing], answer: Sequence[Any]
 ) -> list[Answer]:
-    now, *others = answer
-    now_ms, limit, durability = int(now), terms.max_backlog, terms.durability
+    now_ms, limit, durability = int(answer[0]), terms.max_backlog, terms.durability
     answers: list[Answer] = [Receipt(m.id, m.due_ms(now_ms), False, durability) for m in messages]  # noqa: FBT003
-    for place, message_id, due_ms, status in zip(*[iter(others)] * 4, strict=True):
+    for at in range(1, len(answer), 4):
+        place, message_id, due_ms, status = answer[at : at + 4]
         answers[place - 1] = (
             BacklogFull(f"{queue}: the backlog is at its limit of {limit} messages")
             if status == 2
@@ -115,35 +139,35 @@ def _failed(answer: Answer, failure: DelayqError) -> DelayqError:
     return type(failure)(f"{answer.id}: {failure}")  # the id, which a repeat needs
 
 
-@lru_cache
-def _touched(k: LaneKeys) -> tuple[str, ...]:
-    return (k.stream, k.schedule, k.bodies, k.arrival, k.dead, k.bell, k.recent, k.dedup)
-
-
 async def patiently(
-    client: Redis | None, call: Callable[[], Awaitable[Any]], patience_s: float, role: str
+    client: Redis | None, call: Callable[[], Awaitable[Any]], until_s: float, role: str
 ) -> Any:
-    """Make a call that is safe to repeat, again and again for `patience_s` while it is unanswered.
+    """Make a call that is safe to repeat, again and again while it is unanswered.
 
     :param client: what it goes through, if that may end it in time; else None
-
+    :param until_s: how long, in monotonic seconds; it is made once, if that is now
     :raises ServerUnreachable: if no answer came
     """
-    until_s, said = mono_s() + patience_s, f"no answer within {patience_s} s"
+    left_s, said = until_s - mono_s(), "no answer in time"
+    # The first try needs no timer where it ends in time by itself: that costs more than its answer.
+    if left_s <= 0 or getattr(client, "ends_calls_within_s", math.inf) <= left_s + _SLACK_S:
+        try:
+            return await call()
+        except ServerUnreachable as error:
+            if left_s <= 0:
+                raise
+            said = str(error)
+    return await _until(until_s, call, role, said)
+
+
+async def _until(until_s: float, call: Callable[[], Awaitable[Any]], role: str, said: str) -> Any:
+    """Make a call until then; `said` is what it met before."""
 
     def heard(event: Event) -> None:
         nonlocal said
         if isinstance(event, Unreachable):
             said = event.error
 
-    # The first try needs no timer where it ends in time by itself: that costs more than its answer.
-    if patience_s <= 0 or getattr(client, "ends_calls_within_s", math.inf) <= patience_s:
-        try:
-            return await call()
-        except ServerUnreachable as error:
-            if patience_s <= 0:
-                raise
-            said = str(error)
     with anyio.move_on_after(until_s - mono_s()):
         return await outlast(call, role, heard)
     raise ServerUnreachable(said)

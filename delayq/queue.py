@@ -6,21 +6,21 @@ Looking at it and changing it is what its lanes do: see `delayq.lanes`.
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Generic, Literal, Self, Unpack, cast, get_args
+from typing import Any, Generic, Literal, Self, Unpack, get_args
 
 from redis.asyncio import Redis
 
 from delayq import scripts
 from delayq.body import B, Codec
 from delayq.bulk import Bulk
-from delayq.clock import mono_s
+from delayq.caller import Call
 from delayq.durability import Durability, chosen
 from delayq.groups import Start, groups
 from delayq.keys import lane_of
 from delayq.lanes import Lanes
-from delayq.message import Message, new_id, new_ids
+from delayq.message import Message
 from delayq.outbox import Answer, Outbox
-from delayq.outgoing import Options, Outgoing, Receipt, outgoing
+from delayq.outgoing import Options, Outgoing, Receipt, checked_body, outgoing
 from delayq.publishing import PROMOTE_LIMIT, Terms, patiently, publish
 from delayq.registry import Registration, forget
 from delayq.retry import OnFailure, Retry
@@ -69,7 +69,7 @@ class Queue(Lanes, Generic[B]):
     """What a publish waits for, if it is not told."""
     start: Start = "beginning"
     """Where its group begins, when its first consumer does."""
-    registration: Registration | None = field(default=None, repr=False, compare=False)
+    registration: Registration = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
     """Shared by the lanes of a queue."""
 
     def __post_init__(self) -> None:
@@ -186,7 +186,7 @@ class Queue(Lanes, Generic[B]):
         :raises NotConfirmed: if the durability was not confirmed; a repeat with the same id is safe
         :raises CannotConfirm: if the server cannot confirm it
         """
-        message = self.message(body, **options)
+        message = outgoing(self.codec.encode(body), options)
         lane = self.lane_of(message)
         outboxes: dict[Durability, Outbox] = lane._outboxes  # type: ignore[attr-defined]  # noqa: SLF001
         return await outboxes[chosen(durability, self.durability)].post(message)
@@ -214,15 +214,12 @@ class Queue(Lanes, Generic[B]):
             were accepted
         :raises ServerError: as for `publish`
         """
-        given, encode = list(messages), self.codec.encode
-        every = [
-            m if isinstance(m, Outgoing) else outgoing(encode(m), {}, own_id)
-            for m, own_id in zip(given, new_ids(len(given)), strict=True)
-        ]
-        bulk = Bulk(every, limited=self.limited)
+        encode = self.codec.encode
+        every = [m if isinstance(m, Outgoing) else checked_body(encode(m)) for m in messages]
+        bulk = Bulk(every, self.patience_s, limited=self.limited)
         terms = self._terms(chosen(durability, self.durability), whole=True)
         await bulk.send(
-            [partial(lane._send_whole, terms) for lane in self.every_lane],  # noqa: SLF001 - of our own
+            [partial(lane._send, terms) for lane in self.every_lane],  # noqa: SLF001 - of our own
             lambda message: lane_of(message.route, self.lanes),
         )
         return bulk.receipts()
@@ -232,26 +229,22 @@ class Queue(Lanes, Generic[B]):
         window_ms = round(self.dedup_window_s * 1000)
         return Terms(None, promote, window_ms, self.max_backlog, whole, durability)
 
-    async def _send_whole(self, terms: Terms, messages: Sequence[Outgoing]) -> Answers:
-        return await self._send(terms, messages, new_id())
-
-    async def _send(self, terms: Terms, messages: Sequence[Outgoing], call_id: str) -> Answers:
+    async def _send(
+        self, terms: Terms, messages: Sequence[Outgoing], same: Call, until_s: float
+    ) -> Answers:
         now_ms = self.clock.now_ms()
         if now_ms is not None:
             terms = terms._replace(now_ms=now_ms)
-        ends_at = mono_s() + self.patience_s
-        registration = cast("Registration", self.registration)
-        client, keys = self.client, self.keys.shared
+        client, keys, registration = self.client, self.keys.shared, self.registration
 
         async def call() -> Answers:
             if not registration.done:
                 await registration.claim(client)
-            within_s = ends_at - mono_s()
-            return await publish(client, keys, terms, messages, call_id, within_s=within_s)
+            return await publish(client, keys, terms, messages, same, until_s=until_s)
 
         # What waits to be confirmed has a timer of its own.
         ends = client if terms.durability == "memory" else None
-        answers: Answers = await patiently(ends, call, self.patience_s, self.name)
+        answers: Answers = await patiently(ends, call, until_s, self.name)
         return answers
 
     async def register(self) -> None:
@@ -260,7 +253,7 @@ class Queue(Lanes, Generic[B]):
         :raises LanesDiffer: if others use it with another number
         :raises ServerError: if the server did not answer, or refused
         """
-        await cast("Registration", self.registration).claim(self.client)
+        await self.registration.claim(self.client)
 
     async def destroy(self) -> None:
         """Delete every key of the queue, with all its messages. Its consumers must have ended.
@@ -275,4 +268,4 @@ class Queue(Lanes, Generic[B]):
                 unwanted += replace(lane.keys, group=name).own
             await scripts.command(self.client, "UNLINK", *unwanted)
         await forget(self.client, self.keys.namespace, self.name)
-        cast("Registration", self.registration).done = False
+        self.registration.done = False

@@ -25,10 +25,9 @@ from delayq.errors import (
 )
 from delayq.exchange import exchange
 
-PRELUDE = ("call", "entry", "groups", "schedule", "parking", "settling")
+PRELUDE = ("call", "known", "entry", "groups", "schedule", "parking", "settling")
 """Files of what scripts share; each uses what stands before it, and in those before it."""
 _DEFINED = re.compile(r"^local (?:function )?(\w+)", re.M)
-_MARK = "\n-- PRELUDE\n\n"
 _COMMENT = re.compile(r"--.*")
 _WORD = re.compile(r"\w+")
 _SAID_CHARS = 500
@@ -45,26 +44,17 @@ def _load() -> dict[str, str]:
 
 
 def composed(parts: Sequence[str], text: str) -> str:
-    """Put before a script what it uses of the prelude, and no more.
-
-    Each call makes all the functions anew that stand before what it does. So a script may have a
-    line that says PRELUDE, for what nothing before that line uses.
+    """Put before a script what it uses of the prelude, and no more: each call makes it anew.
 
     :param parts: of the prelude, each defining one name; they use what stands before them
     """
-    head, mark, rest = text.partition(_MARK)
-    before, after = _used(parts, head), _used(parts, rest)
-    return "".join([*before, head, mark, *(part for part in after if part not in before), rest])
-
-
-def _used(parts: Sequence[str], text: str) -> list[str]:
     used, words = list[str](), _words(text)
     for part in reversed(parts):
         defined = _DEFINED.search(part)
         if defined and defined[1] in words:
             used.insert(0, f"{part}\n\n")
             words |= _words(part)
-    return used
+    return "".join([*used, text])
 
 
 def _words(text: str) -> set[str]:
@@ -147,8 +137,8 @@ def interpose(around: Around | None) -> None:
     _Seams.around = around
 
 
-async def run(client: Redis, name: str, keys: Keys, args: Sequence[object]) -> Any:
-    """Run one script and return its answer.
+def run(client: Redis, name: str, keys: Keys, args: Sequence[object]) -> Awaitable[Any]:
+    """Run one script, when it is awaited, and return its answer.
 
     :raises LeaseLost: if the script is fenced and its epoch is not the current one
     :raises ServerUnreachable: if no answer came; the script may have been carried out
@@ -156,8 +146,8 @@ async def run(client: Redis, name: str, keys: Keys, args: Sequence[object]) -> A
     """
     send = client.execute_command
     if _Seams.around is not None:
-        return await _Seams.around(name, lambda: _run(send, name, keys, args))
-    return await _run(send, name, keys, args)
+        return _Seams.around(name, lambda: _run(send, name, keys, args))
+    return _run(send, name, keys, args)
 
 
 async def run_confirmed(

@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from delayq.publishing import DEDUP_WINDOW_MS as WINDOW_MS
+from delayq.caller import Call
+from delayq.publishing import ID_WINDOW_MS as WINDOW_MS
 
 Place = tuple[int, int]
 """Where an entry stands in its stream."""
@@ -78,6 +79,8 @@ class Lane:
     settled: set[int] = field(default_factory=set)
     recent: dict[str, int] = field(default_factory=dict)
     dedup: dict[str, tuple[int, str]] = field(default_factory=dict)
+    calls: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """The number of each caller's last call, and when it was."""
     parked: dict[str, str] = field(default_factory=dict)
     """Parked keys, to the id that they wait for, as it was last told."""
     waiting: dict[str, dict[Place, str]] = field(default_factory=dict)
@@ -88,14 +91,14 @@ class Lane:
     # -- publishing and the schedule --
 
     def publish(
-        self, messages: Sequence[Message], call: str, promote: int, dedup_id: str = ""
+        self, messages: Sequence[Message], call: Call | None, promote: int, dedup_id: str = ""
     ) -> list[tuple[str, int, bool]]:
         """Accept a call's messages; `promote` is as publish.lua has it.
 
-        :param call: its id, if the ids of its messages are not told; '' if they are
+        :param call: which it is, if the ids of its messages are not told; None if they are
         :return: what the receipts say
         """
-        again = self.recent.get(f"c:{call}", 0) > self.now
+        again = call is not None and self.calls.get(f"c:{call.caller}", (0, 0))[0] >= call.number
         if promote > 0:
             self.promote()
         overtaking = promote != 0 and any(m.due <= self.now for m in self.schedule)
@@ -115,20 +118,24 @@ class Lane:
         else:
             self.stream.append(message)
 
-    def _remember(self, new: Sequence[Message], call: str, dedup_id: str) -> None:
+    def _remember(self, new: Sequence[Message], call: Call | None, dedup_id: str) -> None:
         if call:
-            self.recent[f"c:{call}"] = self.now + WINDOW_MS
+            caller = f"c:{call.caller}"
+            _, at = self.calls.get(caller, (0, -WINDOW_MS))
+            if at // WINDOW_MS != self.now // WINDOW_MS:
+                self.recent[caller] = self.now + 2 * WINDOW_MS
+            self.calls[caller] = call.number, self.now
             return
         for message in new:
             if message.due - self.now < WINDOW_MS:
                 self.recent[f"i:{message.id}"] = message.due + WINDOW_MS
             if dedup_id:
                 self.recent[f"d:{dedup_id}"] = self.now + WINDOW_MS
-                self.dedup[dedup_id] = (message.due, message.id)
+                self.dedup[f"d:{dedup_id}"] = (message.due, message.id)
 
     def _known(self, message_id: str, dedup_id: str) -> tuple[str, int] | None:
         if dedup_id and self.recent.get(f"d:{dedup_id}", 0) > self.now:
-            due, first = self.dedup[dedup_id]
+            due, first = self.dedup[f"d:{dedup_id}"]
             return first, due
         if scheduled := self.scheduled(message_id):
             return message_id, scheduled.due
@@ -140,8 +147,8 @@ class Lane:
         old = sorted((until, known) for known, until in self.recent.items() if until <= self.now)
         for _, known in old[:most]:
             del self.recent[known]
-            if known.startswith("d:"):
-                del self.dedup[known[2:]]
+            self.calls.pop(known, None)
+            self.dedup.pop(known, None)
 
     def scheduled(self, message_id: str) -> Message | None:
         return next((m for m in self.schedule if m.id == message_id), None)
@@ -405,7 +412,10 @@ class Lane:
             ],
             "dead": [(m.number, m.id) for m in self.dead],
             "recent": self.recent,
-            "dedup": {name: f"{due} {first}" for name, (due, first) in self.dedup.items()},
+            "dedup": {
+                known: f"{number} {other}"
+                for known, (number, other) in [*self.dedup.items(), *self.calls.items()]
+            },
             "parked": self.parked,
             "waiting": sorted(
                 (key, *row) for key, rows in self.waiting.items() for row in rows.items()

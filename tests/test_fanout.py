@@ -55,7 +55,7 @@ async def test_each_group_has_every_message_and_nothing_is_left(
         assert [n for n in ts[2].bodies if n % 3 == 2 and n >= 20] == list(range(20, 40, 3))
         assert {t.handled[0].deliveries for t in ts} == {1}
     assert await client.xlen(KEYS.stream) == 0
-    lasting = {KEYS.stream, KEYS.recent, "test:lanes"}
+    lasting = {KEYS.stream, KEYS.recent, KEYS.dedup, "test:lanes"}
     left = set(await client.keys("*")) - before - lasting
     names = {key.rpartition(":")[2] for key in left} - {"survey"}  # which fades
     assert names == {"epoch", "vacancy", "bell"}

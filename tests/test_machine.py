@@ -26,12 +26,13 @@ from hypothesis.stateful import (
 
 from delayq import LeaseLost, Queue, Retry, Server
 from delayq.anchor import Anchor
+from delayq.caller import Caller
 from delayq.clock import Clock
 from delayq.keys import GROUP
 from delayq.lease import Held, Lease, LeaseStore
 from delayq.message import Delivery, new_id, unpack
 from delayq.pending import Pending
-from delayq.publishing import DEDUP_WINDOW_MS, PROMOTE_LIMIT
+from delayq.publishing import ID_WINDOW_MS, PROMOTE_LIMIT
 from delayq.schedule import Schedule, Scheduled
 from tests import model
 from tests.conftest import KEYS, Client
@@ -46,7 +47,7 @@ who = st.integers(0, 2)
 ids = st.sampled_from([None, None, None, "a", "b"])
 dedup_ids = st.sampled_from([None, None, None, "d"])
 keys = st.sampled_from(["k", "k", "l", None])
-delays = st.sampled_from([0, 0, 1, 20, DEDUP_WINDOW_MS])
+delays = st.sampled_from([0, 0, 1, 20, ID_WINDOW_MS])
 any_terms = st.sampled_from([PROMOTE_LIMIT, -1, 0])
 few = st.integers(1, 4)
 
@@ -87,6 +88,7 @@ class Machine(RuleBasedStateMachine):
         self.epochs: list[int] = []
         self.seen: list[Scheduled] = []
         self.published: Callable[[], None] | None = None
+        self.caller = Caller()
 
     @initialize(ordering=st.sampled_from(["strict", "none"]))
     def begin(self, ordering: str) -> None:
@@ -95,7 +97,7 @@ class Machine(RuleBasedStateMachine):
             KEYS,
             ordering,  # type: ignore[arg-type]
             Retry(MAX_DELIVERIES),
-            dedup_window_s=DEDUP_WINDOW_MS / 1000,
+            dedup_window_s=ID_WINDOW_MS / 1000,
             clock=self.clock,
         )
         self.lane = model.Lane(MAX_DELIVERIES, BEGIN_MS)
@@ -130,7 +132,7 @@ class Machine(RuleBasedStateMachine):
             )
             receipt = self.run(told)
             message = model.Message(number, name, key, due)
-            [expected] = self.lane.publish([message], "", terms, dedup_id or "")
+            [expected] = self.lane.publish([message], None, terms, dedup_id or "")
             assert (receipt.id, receipt.due_ms, receipt.duplicate) == expected
             if receipt.duplicate and number not in self._accepted:
                 self.lane.settled.add(number)  # its first is the one message
@@ -150,13 +152,13 @@ class Machine(RuleBasedStateMachine):
         """Publish messages whose ids nobody told: known is the call, not they."""
         numbers = range(self.numbers + 1, self.numbers + count + 1)
         self.numbers += count
-        queue, call, due = self.on_terms(terms), new_id(), self.lane.now + delay
+        queue, call, due = self.on_terms(terms), self.caller.call(), self.lane.now + delay
         after = timedelta(milliseconds=delay)
         told = [queue.message(n, id=f"m{n}", delay=after, key=key) for n in numbers]
         untold = [message._replace(told="") for message in told]
 
         def publish() -> None:
-            receipts = self.run(queue._send(queue._terms("memory"), untold, call))
+            receipts = self.run(queue._send(queue._terms("memory"), untold, call, 0.0))
             messages = [model.Message(n, f"m{n}", key, due) for n in numbers]
             expected = self.lane.publish(messages, call, terms)
             assert [(r.id, r.due_ms, r.duplicate) for r in receipts] == expected
@@ -171,7 +173,7 @@ class Machine(RuleBasedStateMachine):
         self.published()
         self.published = None
 
-    @rule(ms=st.sampled_from([1, 20, 1_000, 12_000, DEDUP_WINDOW_MS + 1]))
+    @rule(ms=st.sampled_from([1, 20, 1_000, 12_000, ID_WINDOW_MS + 1]))
     def wait(self, ms: int) -> None:
         self.clock.at_ms += ms
         self.lane.now = self.clock.at_ms

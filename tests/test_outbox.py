@@ -8,7 +8,8 @@ import anyio
 import pytest
 
 from delayq import BacklogFull, Queue, Server, ServerUnreachable
-from delayq.clock import Clock
+from delayq.caller import Call, Caller
+from delayq.clock import Clock, mono_s
 from delayq.outbox import Answer, Outbox, batches
 from delayq.outgoing import Outgoing, Receipt
 from delayq.outgoing import outgoing as checked
@@ -26,7 +27,7 @@ class Gate:
         self.calls: list[list[str]] = []
         self.open = anyio.Event()
 
-    async def send(self, batch: Sequence[Outgoing], _call: str) -> list[Answer]:
+    async def send(self, batch: Sequence[Outgoing], _call: Call, _until_s: float) -> list[Answer]:
         self.calls.append([message.id for message in batch])
         await self.open.wait()
         return [Receipt(message.id, 0, duplicate=False) for message in batch]
@@ -122,12 +123,12 @@ async def test_a_leader_cancelled_in_flight_leaves_its_followers_sent_once(
     assert len(receipts) == 20
 
 
-async def test_a_call_that_was_cut_off_is_made_again_under_its_id() -> None:
+async def test_a_call_that_was_cut_off_is_made_again_as_the_same_one() -> None:
     gate, calls = Gate(), []
 
-    async def send(batch: Sequence[Outgoing], call: str) -> list[Answer]:
+    async def send(batch: Sequence[Outgoing], call: Call, until_s: float) -> list[Answer]:
         calls.append(call)
-        return await gate.send(batch, call)
+        return await gate.send(batch, call, until_s)
 
     outbox, cut = Outbox(send), anyio.CancelScope()
 
@@ -158,7 +159,7 @@ async def test_whose_time_is_over_behind_a_call_in_vain_is_sent_by_no_other(
 ) -> None:
     made, away, failures = list[int](), anyio.Event(), list[ServerUnreachable]()
 
-    async def send(batch: Sequence[Outgoing], _call: str) -> list[Answer]:
+    async def send(batch: Sequence[Outgoing], _call: Call, _until_s: float) -> list[Answer]:
         made.append(len(batch))
         await away.wait()
         raise ServerUnreachable("away")
@@ -179,14 +180,43 @@ async def test_whose_time_is_over_behind_a_call_in_vain_is_sent_by_no_other(
     assert len({id(failure) for failure in failures}) == 1_200, "each has an error of its own"
 
 
+async def test_each_is_tried_for_as_long_as_it_has_patience_itself() -> None:
+    tried, away = list[tuple[list[str], Call, float]](), anyio.Event()
+
+    async def send(batch: Sequence[Outgoing], call: Call, until_s: float) -> list[Answer]:
+        tried.append(([message.id for message in batch], call, until_s))
+        await away.wait()
+        raise ServerUnreachable("away")
+
+    outbox, posted = Outbox(send, 3600), dict[str, float]()
+
+    async def post(name: str) -> None:
+        posted[name] = mono_s()
+        with pytest.raises(ServerUnreachable):
+            await outbox.post(outgoing(name))
+
+    async with anyio.create_task_group() as posting:
+        for name in "abc":
+            posting.start_soon(post, name)
+            await anyio.wait_all_tasks_blocked()
+        away.set()
+    (first, _, a), (second, call, b), (third, again, c) = tried
+    assert (first, second, third) == (["a"], ["b", "c"], ["b", "c"])
+    assert call == again
+    for name, until_s, next_posted in (("a", a, "b"), ("b", b, "c"), ("c", c, "c")):
+        assert posted[name] <= until_s - 3600 <= posted[next_posted] + (name == "c")
+
+
 @pytest.mark.parametrize("names", ["a", "ab"])
 async def test_a_call_made_again_adds_nothing_though_the_caller_chose_no_id(
     client: Client, names: str
 ) -> None:
     terms = Terms(None, 128, 60_000, None, whole=False)
-    for call in ("first", "first", "second"):
+    caller = Caller()
+    first, second, third = (caller.call() for _ in range(3))
+    for call in (first, first, second, second, first, third):
         await publish(client, KEYS, terms, [outgoing(name) for name in names], call)
-    assert (await messages(client))["ready"] == [*names, *names]
+    assert (await messages(client))["ready"] == [*names, *names, *names]
 
 
 async def test_publishes_outlast_a_server_that_comes_back_within_their_patience() -> None:

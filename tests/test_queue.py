@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -100,13 +101,34 @@ async def test_an_id_whose_time_is_over_is_new_also_where_nothing_was_published_
 
 
 async def test_what_was_published_lately_is_forgotten_in_time(client: Client, queue: Queue) -> None:
-    await client.zadd(KEYS.recent, {f"{kind}:{n}": n for n in range(12) for kind in "id"})
-    await client.hset(KEYS.dedup, mapping={str(n): f"1 {n}" for n in range(12)})
-    for _ in range(3):
-        await queue.publish(1)
-    assert await client.zcard(KEYS.recent) == 3
+    await client.zadd(KEYS.recent, {f"{kind}:{n}": n for n in range(12) for kind in "cid"})
+    await client.hset(KEYS.dedup, mapping={f"{k}:{n}": f"1 {n}" for n in range(12) for k in "cd"})
+    for number in range(4):
+        await queue.publish(1, id=f"{number}")
+    assert await client.zcard(KEYS.recent) == 4
     assert await client.hlen(KEYS.dedup) == 0
-    assert 0 < await client.pttl(KEYS.recent) <= 7_200_000
+
+
+async def test_a_publisher_is_remembered_once_however_much_it_publishes(
+    client: Client, queue: Queue
+) -> None:
+    for number in range(20):
+        await queue.publish(number)
+        await queue.publish(number, delay=60)
+    await queue.publish_many(range(2_000))
+    assert await client.zcard(KEYS.recent) == await client.hlen(KEYS.dedup) == 2
+    for key in (KEYS.recent, KEYS.dedup):
+        assert 3_600_000 < await client.pttl(key) <= 7_200_000
+
+
+async def test_what_is_known_for_long_does_not_end_sooner_as_others_know_less_long(
+    client: Client, queue: Queue
+) -> None:
+    await replace(queue, dedup_window_s=86_400).publish(1, dedup_id="a")
+    await queue.publish(2, dedup_id="b")
+    await queue.publish(3)
+    for key in (KEYS.recent, KEYS.dedup):
+        assert await client.pttl(key) > 86_400_000
 
 
 async def test_equal_bodies_are_different_messages(
@@ -121,6 +143,7 @@ async def test_equal_bodies_are_different_messages(
 async def test_a_publish_due_now_overtakes_nothing_due(
     client: Client, queue: Queue, told: str | None
 ) -> None:
+    before = await queue.publish(0)
     past = datetime(2020, 1, 1, tzinfo=UTC)
     async with client.pipeline() as pipe:
         for number in range(300):
@@ -133,7 +156,8 @@ async def test_a_publish_due_now_overtakes_nothing_due(
     schedule = Schedule(queue)
     while (await schedule.promote())[1] == 0:
         pass
-    assert (await messages(client))["ready"] == [*(f"m{n}" for n in range(300)), new.id]
+    older = [before.id, *(f"m{n}" for n in range(300))]
+    assert (await messages(client))["ready"] == [*older, new.id]
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

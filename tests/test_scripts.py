@@ -135,8 +135,9 @@ async def test_a_key_of_the_wrong_type_is_named_and_nothing_changes(
 
 
 async def test_a_lone_publish_that_failed_is_not_known(client: Client, queue: Queue) -> None:
+    await queue.publish(0)
+    await client.delete(KEYS.stream)
     await client.sadd(KEYS.stream, "foreign")
-    await queue.register()
     before = await dump(client)
     with pytest.raises(ServerError, match=re.escape(KEYS.stream)):
         await queue.publish(1)

@@ -13,7 +13,6 @@ from delayq.bench.scales import slowest, weighing
 from delayq.bench.stage import Stage, bodies, moment, parts
 from delayq.poller import Poller
 from delayq.queue import Queue
-from delayq.scripts import command
 
 FEW = 1_000
 _CALLS = ("publish", "cancel", "promote")
@@ -36,7 +35,6 @@ async def measure(stage: Stage) -> Section:
         with weighing(stage.client) as scheduling_ms:
             bulk = await _schedule(stage, large, many, far_ms)
         memory_bytes = (await gauge(stage.client)).memory_bytes - before.memory_bytes
-        memory_bytes -= await command(stage.client, "MEMORY USAGE", large.keys.recent, "SAMPLES", 0)
         calls = await _growth(stage, _Beside(stage, small), _Beside(stage, large))
         drained, draining_ms = await _drain(stage, large, far_ms)
     figures = [

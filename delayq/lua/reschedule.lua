@@ -31,7 +31,7 @@ redis.call('ZADD', schedule, int(due), member)
 -- A publish made again shortly after it is promoted is still one message.
 if due - now < window then
   redis.call('ZADD', recent, 'GT', int(due + window), 'i:' .. id)
-  if redis.call('PTTL', recent) < 2 * window then redis.call('PEXPIRE', recent, 2 * window) end
+  keep(recent, 2 * window)
 end
 if due < first then ring(bell) end
 return 1

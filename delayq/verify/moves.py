@@ -26,6 +26,7 @@ _SETTLED: Edges = {("pending", "absent")}
 _KEPT: Edges = {("pending", "pending")}
 EDGES: dict[str, Edges] = {
     "publish": {("absent", "scheduled"), ("absent", "ready"), *_PROMOTED},
+    "publish_one": {("absent", "ready")},
     "tick": {("absent", "scheduled")},
     "promote": _PROMOTED,
     "promote_as": _PROMOTED,

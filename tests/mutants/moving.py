@@ -3,6 +3,8 @@
 from tests.mutants.mutant import mutant
 
 PROMOTED = "  unschedule(schedule, bodies, arrival, members, ids)\n  return #members"
+DEDUP = "    redis.call('HSET', dedup, 'd:' .. dedup_id, int(due) .. ' ' .. id)\n"
+REMEMBERED = "redis.call('HSET', dedup, caller, ARGV[2] .. ' ' .. now)\n"
 KNOWN = "if due - now < window then redis.call('ZADD', recent, int(due + window), 'i:' .. id) end"
 AGAIN = "test_outbox.py::test_a_call_made_again_adds_nothing_though_the_caller_chose_no_id"
 DIES = "test_directed.py::test_whoever_dies_after_its_script_leaves_each_message_in_one_place"
@@ -86,12 +88,13 @@ MOVING = [
     mutant(
         "dedup id not written with its message",
         f"{DIES}[publish deduplicated]",
-        ("lua/publish.lua", "    redis.call('HSET', dedup, dedup_id, int(due) .. ' ' .. id)\n"),
+        ("lua/publish.lua", DEDUP),
         (
             "publishing.py",
             MEMORY,
             "        for m in messages:\n"
-            '            await scripts.command(client, "HSET", k.dedup, m.told[1:], f"1 {m.id}")\n'
+            '            field = f"d:{m.told[1:]}"\n'
+            '            await scripts.command(client, "HSET", k.dedup, field, f"1 {m.id}")\n'
             + MEMORY,
         ),
     ),
@@ -114,22 +117,46 @@ MOVING = [
     mutant(
         "a lone publish is not remembered",
         f"{AGAIN}[a]",
-        ("lua/publish.lua", " and redis.pcall('ZADD', recent, 'NX', now + ARGV[4], call) == 1"),
+        ("lua/publish_one.lua", REMEMBERED),
     ),
     mutant(
         "a lone publish made again does not look",
         f"{AGAIN}[a]",
-        ("lua/publish.lua", "'NX', now + ARGV[4], call) == 1", "now + ARGV[4], call)"),
+        ("lua/publish_one.lua", " or last >= number"),
     ),
     mutant(
         "a lone publish that failed is known",
         "test_scripts.py::test_a_lone_publish_that_failed_is_not_known",
-        ("lua/publish.lua", "      redis.call('ZREM', recent, call)\n"),
+        ("lua/publish_one.lua", "if redis.pcall('XADD'", f"{REMEMBERED}if redis.pcall('XADD'"),
+    ),
+    mutant(
+        "a call that comes late is taken for a new one",
+        f"{AGAIN}[ab]",
+        (
+            "lua/publish.lua",
+            "local again = last and last >= number",
+            "local again = last == number",
+        ),
+    ),
+    mutant(
+        "a caller that goes on calling is forgotten",
+        "test_caller.py::test_a_caller_is_known_for_a_minute_after_its_last_call",
+        ("lua/publish_one.lua", " or not same_stretch(at, now, ARGV[3])"),
+    ),
+    mutant(
+        "a window is cut short by who has a shorter one",
+        "test_queue.py::test_what_is_known_for_long_does_not_end_sooner_as_others_know_less_long",
+        ("lua/prelude/known.lua", "if redis.call('PTTL', key) < ms then", "if true then"),
+    ),
+    mutant(
+        "a forked process is the caller that its parent is",
+        "test_caller.py::test_a_process_that_was_forked_is_another_caller",
+        ("caller.py", "    os.register_at_fork(after_in_child=_forked)\n", "    pass\n"),
     ),
     mutant(
         "a lone publish overtakes what is due",
         "test_queue.py::test_a_publish_due_now_overtakes_nothing_due[None]",
-        ("lua/publish.lua", "and not (next_up[2] and tonumber(next_up[2]) <= now)"),
+        ("lua/publish_one.lua", " or next_up[2] and tonumber(next_up[2]) <= now"),
     ),
     mutant(
         "an id is known before its message is written",

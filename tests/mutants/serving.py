@@ -219,18 +219,23 @@ SERVING = [
         "test_directed.py::test_followers_in_the_call_of_a_cancelled_leader_are_sent_all_the_same",
         (
             "outbox.py",
-            "            self._cut = call\n",
+            "            self._cut = batch\n",
             "            pass\n",
         ),
     ),
     mutant(
         "a call that was cut off is made again under a new id",
-        "test_outbox.py::test_a_call_that_was_cut_off_is_made_again_under_its_id",
+        "test_outbox.py::test_a_call_that_was_cut_off_is_made_again_as_the_same_one",
         (
             "outbox.py",
-            "            self._cut = call\n",
-            "            self._cut = _Call(new_id(), call.slots)\n",
+            "            self._cut = batch\n",
+            "            self._cut = _Batch(self._caller.call(), batch.slots)\n",
         ),
+    ),
+    mutant(
+        "whoever waited behind others is tried for as long again",
+        "test_outbox.py::test_each_is_tried_for_as_long_as_it_has_patience_itself",
+        ("outbox.py", "batch.call, leader.ends_at)", "batch.call, mono_s() + self._patience_s)"),
     ),
     mutant(
         "a cancelled publisher keeps its turn",

@@ -44,16 +44,6 @@ local function as_scheduled(bodies, entry, fields, deliveries, parking, group, o
   return id, key, cjson.encode(packed), place
 end
 
--- Forgets calls, ids and dedup ids that are not to be known any more, up to `limit` of them. Where that is twice what
--- came in, or more, they do not pile up, and no call is long.
-local function forget_old(recent, dedup, now, limit)
-  local old = redis.call('ZRANGEBYSCORE', recent, '-inf', now, 'LIMIT', 0, limit)
-  if #old > 0 then redis.call('ZREM', recent, unpack(old)) end
-  for _, member in ipairs(old) do
-    if string.sub(member, 1, 2) == 'd:' then redis.call('HDEL', dedup, string.sub(member, 3)) end
-  end
-end
-
 -- Forgets the id of a message that is cancelled: it may be published anew. Nobody waits for it any more.
 local function forget(recent, parking, id, packed, now)
   redis.call('ZREM', recent, 'i:' .. id)
