@@ -93,7 +93,7 @@ class Consumer:
         self._time_limit_s = time_limit_s
         # A message may only be fetched beside others if one more delivery is left to it.
         batch = 1 if queue.retry.max_deliveries == 1 else batch
-        self._duty = Duty(self.name, server, lease_ttl_s, batch, acknowledge)
+        self._duty = Duty(self.name, server, queue.lanes, lease_ttl_s, batch, acknowledge)
         self._observe = guarded(observe)
         self._share = Share(self.name, queue.lanes)
         self._shares = queue.ordered and queue.lanes > 1

@@ -214,6 +214,13 @@ class Unreachable(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class LaneFailed(Event):
+    """A script failed in one lane of several, as on a key of the wrong type: that lane rests."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Recovered(Event):
     """The server answers again, after `outage_ms`."""
 

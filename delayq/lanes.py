@@ -24,6 +24,8 @@ from delayq.keys import GROUP, MAX_LANES, LaneKeys, lane_of
 from delayq.outgoing import when
 from delayq.record import Page, Record, State
 
+REST_S = 1.0
+"""For how long nothing is done in a lane where a script failed, while the others go on."""
 AT_ONCE = 32
 """Lanes that are asked at once, at most: on a Cluster each needs a connection meanwhile."""
 

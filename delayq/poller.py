@@ -8,14 +8,19 @@ import anyio
 
 from delayq.bells import Bells
 from delayq.connection import Server, outlast
-from delayq.events import Observer, in_lane
+from delayq.errors import ScriptFailed
+from delayq.events import LaneFailed, Observer, in_lane
+from delayq.lanes import REST_S
 from delayq.logs import guarded, log_trouble
 from delayq.promoter import Promoter
 from delayq.queue import Queue
 
 
 class Poller:
-    """Promotes one queue's messages as they become due, corrected by its `on_due` if it has one."""
+    """Promotes one queue's messages as they become due, corrected by its `on_due` if it has one.
+
+    Where a script fails in one lane of several, the others go on.
+    """
 
     def __init__(
         self,
@@ -78,4 +83,14 @@ class Poller:
     async def _promote(self, bells: Bells) -> None:
         async with anyio.create_task_group() as promoting:
             for promoter in self._promoters:
-                promoting.start_soon(promoter.run, bells)
+                promoting.start_soon(self._keep_promoting, promoter, bells)
+
+    async def _keep_promoting(self, promoter: Promoter, bells: Bells) -> None:
+        while True:
+            try:
+                await promoter.run(bells)
+            except ScriptFailed as error:
+                if self._queue.lanes == 1:
+                    raise
+                promoter.observe(LaneFailed(self.name, str(error)))
+                await anyio.sleep(REST_S)

@@ -27,7 +27,7 @@ class Promoter:
         self.idle = False
         """Whether it waits for the next due time."""
         self._queue = queue
-        self._observe = observe
+        self.observe = observe
 
     async def run(self, bells: Bells) -> None:
         """Promote for ever.
@@ -38,7 +38,7 @@ class Promoter:
         bell = bells.bell(self._queue.keys.bell)
         try:
             while True:
-                wait_s = await outlast(self.turn, self.name, self._observe)
+                wait_s = await outlast(self.turn, self.name, self.observe)
                 if wait_s > 0:
                     with self._queue.clock.limit(wait_s):
                         self.idle = True
@@ -57,7 +57,7 @@ class Promoter:
         if on_due is None:
             moved, wait_s = await Schedule(self._queue).promote(now_ms)
             if moved:
-                self._observe(Promoted(self.name, moved))
+                self.observe(Promoted(self.name, moved))
         else:
             seen, wait_s = await Schedule(self._queue).due(now_ms)
             if seen:
@@ -77,7 +77,7 @@ class Promoter:
         moved = await Schedule(self._queue).promote_as(corrected)
         ids = [s.message.id for s, was_moved in zip(seen, moved, strict=True) if was_moved]
         if ids:
-            self._observe(Corrected(self.name, tuple(ids)))
+            self.observe(Corrected(self.name, tuple(ids)))
 
     async def _corrected(self, on_due: OnDue, seen: Scheduled) -> Scheduled:
         """Call the hook. Where it fails the message goes on as it was: its handler decides."""
@@ -88,5 +88,5 @@ class Promoter:
             failed = error
         except asyncio.CancelledError as error:
             failed = cancelled_inside(error)
-        self._observe(CorrectionFailed(self.name, seen.message.id, named(failed)))
+        self.observe(CorrectionFailed(self.name, seen.message.id, named(failed)))
         return seen

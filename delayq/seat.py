@@ -7,10 +7,12 @@ import anyio
 
 from delayq.competing import Competing
 from delayq.connection import Server, outlast
-from delayq.events import Observer, Released, TookOver
+from delayq.errors import ScriptFailed, ungrouped
+from delayq.events import LaneFailed, Observer, Released, TookOver
 from delayq.handling import Handling
 from delayq.heartbeat import HEARTBEAT
 from delayq.keyed import Keyed
+from delayq.lanes import REST_S
 from delayq.lease import Lease, LeaseStore
 from delayq.link import Link
 from delayq.ordered import Ordered
@@ -30,6 +32,7 @@ class Duty:
 
     name: str
     server: Server
+    lanes: int
     lease_ttl_s: float
     batch: int
     acknowledge: bool
@@ -76,7 +79,7 @@ class Seat:
         """
         try:
             while not self._stopping:
-                await self._one_term()
+                await self._one_term_apart()
         finally:
             self._bells.let_go(self._doorbell, self._vacancy)
 
@@ -117,6 +120,18 @@ class Seat:
     def settled(self) -> bool:
         """Whether it is active, and was not told to pass on."""
         return self._term is not None and not self._passing_on
+
+    async def _one_term_apart(self) -> None:
+        """Stand by and serve. Where a script fails in one lane of several, the others go on."""
+        try:
+            with ungrouped():
+                await self._one_term()
+        except ScriptFailed as error:
+            if self._duty.lanes == 1:
+                raise
+            self._observe(LaneFailed(self._duty.name, str(error)))
+            with anyio.CancelScope() as self._waiting:
+                await anyio.sleep(0 if self._stopping else REST_S)
 
     async def _one_term(self) -> None:
         queue, duty = self._queue, self._duty

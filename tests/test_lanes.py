@@ -2,8 +2,9 @@
 
 import pytest
 
-from delayq import Queue, Server
+from delayq import Ordering, Queue, Server
 from delayq.errors import BacklogFull, LanesDiffer
+from delayq.events import LaneFailed
 from delayq.keys import LaneKeys, lane_of
 from delayq.registry import queues
 from tests.conftest import Client
@@ -116,3 +117,29 @@ async def test_a_handler_is_told_the_lane(server: Server, queue: Queue) -> None:
         await t.active("c1")
         await t.settled(1)
     assert [handled.lane for handled in t.handled] == [lane.keys.lane] != [0]
+
+
+@pytest.mark.parametrize("ordering", ["none", "strict"])
+async def test_where_a_script_fails_in_one_lane_the_others_go_on(
+    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch, ordering: Ordering
+) -> None:
+    for module in ("poller", "seat"):
+        monkeypatch.setattr(f"delayq.{module}.REST_S", 0.01)
+    queue = Queue(lambda: client, KEYS, ordering, lanes=4)
+    keys = {lane_of(f"k{n}", 4): f"k{n}" for n in range(40)}
+    foreign = [queue.every_lane[1].keys.schedule, queue.every_lane[1].keys.stream]
+    for key in foreign:
+        await client.set(key, "foreign")
+    async with troupe(server, queue) as t:
+        t.poller()
+        t.consumer("c1", lease_ttl_s=1)
+        for role in ("poller", "c1"):
+            assert (await t.tape.until(LaneFailed, role)).lane == 1
+        for lane in (0, 2, 3):
+            await queue.publish(lane, delay=0.01, key=keys[lane])
+        await t.settled(3)
+        assert sorted(t.bodies) == [0, 2, 3]
+        await client.delete(*foreign)
+        await queue.publish(1, delay=0.01, key=keys[1])
+        await t.settled(4)
+        assert {event.lane for event in t.tape.of(LaneFailed)} == {1}

@@ -267,6 +267,16 @@ SERVING = [
         ("bells.py", "        reader.scope.cancel()\n        await", "        await"),
     ),
     mutant(
+        "a lane where a script fails ends the poller of all",
+        "test_lanes.py::test_where_a_script_fails_in_one_lane_the_others_go_on[none]",
+        ("poller.py", "if self._queue.lanes == 1:\n                    raise", "raise"),
+    ),
+    mutant(
+        "a lane where a script fails ends the consumer of all",
+        "test_lanes.py::test_where_a_script_fails_in_one_lane_the_others_go_on[strict]",
+        ("seat.py", "if self._duty.lanes == 1:\n                raise", "raise"),
+    ),
+    mutant(
         "an outage does not ring",
         "test_bells.py::test_an_outage_rings",
         ("bells.py", "self._rung(reader, None)", "self._rung(reader, {})"),
