@@ -8,7 +8,8 @@ place to its answer.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -56,11 +57,12 @@ class Client(Redis):
         if _goes_alone(name) or self.single_connection_client:
             execute: Any = super().execute_command
             return await execute(*args, **options)
+        words = (*name.split(), *args[1:]) if " " in name else args
         wire = self._wire
         if wire is None or wire.closed:
-            wire = await self.wire()
-        words = (*name.split(), *args[1:]) if " " in name else args
-        answer = await wire.call(words)
+            answer = await self._call_anew(words)
+        else:
+            answer = await wire.call(words)
         if options:
             options.pop("keys", None)  # of redis-py's cache
         callbacks: Any = self.response_callbacks
@@ -73,18 +75,29 @@ class Client(Redis):
         :raises redis.RedisError: if it cannot be
         """
         pool: Any = self.connection_pool
-        async with self._opening:
+        # Those who wait for another's try, and then have one of their own, wait no longer than it.
+        async with _ending("not connected"), self._opening:
             if self._wire and self._wire.closed:
                 connection, self._wire = self._wire.connection, None
                 await connection.disconnect()
                 await pool.release(connection)
             if self._wire is None:
-                try:
-                    async with asyncio.timeout(ANSWER_S):
-                        self._wire = Wire(await pool.get_connection())
-                except TimeoutError as error:
-                    raise redis_errors.TimeoutError(f"not connected within {ANSWER_S} s") from error
+                self._wire = Wire(await pool.get_connection())
             return self._wire
+
+    async def _call_anew(self, words: tuple[Any, ...]) -> Any:
+        """Make a call over a wire that is not there yet: both take no longer than a call may."""
+        async with _ending("no answer"):
+            return await (await self.wire()).call(words)
+
+
+@asynccontextmanager
+async def _ending(said: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            yield
+    except TimeoutError as error:
+        raise redis_errors.TimeoutError(f"{said} within {ANSWER_S} s") from error
 
 
 class Wire(asyncio.Protocol):

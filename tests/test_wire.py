@@ -5,6 +5,7 @@ from typing import Any
 
 import anyio
 import pytest
+from redis import exceptions
 
 from delayq import Server, ServerUnreachable, scripts, wire
 from tests.conftest import Client
@@ -49,6 +50,35 @@ async def test_calls_under_way_share_a_connection_and_are_answered_each_in_their
         assert answers == {word: [word, at + 1] for at, word in enumerate("abcdefgh")}
         named = [c for c in await client.client_list() if c["name"] == "wired"]
         assert len(named) == 1, "the wire"
+
+
+async def test_whoever_waits_for_a_wire_waits_no_longer_than_for_an_answer(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "ANSWER_S", 0.1)
+    tried = 0
+
+    async def get_connection() -> None:
+        nonlocal tried
+        tried += 1
+        await anyio.sleep(0.06)
+        raise exceptions.ConnectionError("in vain")
+
+    async with server.client("wired") as client:
+        monkeypatch.setattr(client.connection_pool, "get_connection", get_connection)
+        failures: list[Exception] = []
+
+        async def ask() -> None:
+            with pytest.raises(exceptions.RedisError) as failed:
+                await echo(client, "word")
+            failures.append(failed.value)
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as asking:
+                for _ in range(200):
+                    asking.start_soon(ask)
+        assert len(failures) == 200
+        assert tried < 10, "most had no time left for a try of their own"
 
 
 async def test_answers_are_read_as_redis_py_reads_them(client: Client) -> None:
