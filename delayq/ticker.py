@@ -6,7 +6,6 @@ earlier than one it accepted.
 """
 
 import math
-from contextlib import AsyncExitStack
 from datetime import datetime
 
 import anyio
@@ -56,9 +55,8 @@ class Ticker:
         :raises ServerError: if the server refuses; while it is away, or full, this waits for it
         """
         passing = (ServerUnreachable, ServerOutOfMemory)
-        async with AsyncExitStack() as opened:
-            client = await opened.enter_async_context(self._server.client(self.name))
-            self._queue = self._queue.bound_to(client)
+        async with self._server.link(self.name) as link:
+            self._queue = self._queue.bound_to(link.client)
             with anyio.CancelScope() as self._waiting:
                 if self._stopping:
                     self._waiting.cancel()

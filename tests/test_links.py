@@ -1,12 +1,13 @@
 """What a process holds open: one link for all roles of an app, whatever its queues and lanes."""
 
+from datetime import timedelta
 from typing import TypeVar
 
 import anyio
 
 from delayq import App, Context, Server
 from delayq.consumer import Consumer
-from delayq.events import Acked, Ended, Event, TookOver
+from delayq.events import Acked, Ended, Event, Ticked, TookOver
 from delayq.tape import Tape
 from tests.conftest import Client
 
@@ -48,6 +49,20 @@ async def test_queues_and_lanes_share_the_connections_of_their_process(
             for n in range(20):
                 await queue.publish(n, key=str(n))
         await all_acked(tape, 100)
+
+
+async def test_recurring_functions_share_the_connections_of_their_process(
+    server: Server, client: Client
+) -> None:
+    tape = Tape()
+    app = app_of(server, tape, queues=1, lanes=1)
+    for number in range(8):
+        app.every(timedelta(hours=1), name=f"hourly{number}")(lambda _tick, _context: None)
+    before = len(await client.client_list())
+    async with app:
+        await app.start()
+        await times(tape, Ticked, 8)
+        assert len(await client.client_list()) - before <= 6
 
 
 async def test_a_role_that_crashed_takes_over_from_its_former_self_at_once(
