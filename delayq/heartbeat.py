@@ -23,7 +23,7 @@ MOST_TTLS = 6
 _LOOK_S = 0.05
 
 
-class Held(Protocol):
+class Beating(Protocol):
     """A lease that is held, as the heartbeat sees it."""
 
     lease: Lease
@@ -46,7 +46,7 @@ class Held(Protocol):
 
 @dataclass(frozen=True)
 class _Watched:
-    held: Held
+    held: Beating
     server: Server
     loop: int = field(default_factory=threading.get_ident)
     """The thread of the loop that renews it."""
@@ -65,7 +65,7 @@ class Heartbeat:
         self._clients: dict[str, Any] = {}
         """By URL, while a loop is blocked."""
 
-    def watch(self, held: Held, server: Server) -> Callable[[], None]:
+    def watch(self, held: Beating, server: Server) -> Callable[[], None]:
         """Watch a lease that the calling thread's loop renews; return how to end that."""
         watched = _Watched(held, server)
         with self._lock:
@@ -112,7 +112,7 @@ class Heartbeat:
                 with suppress(Exception):
                     self._renew(each.held, each.server)
 
-    def _renew(self, held: Held, server: Server) -> None:
+    def _renew(self, held: Beating, server: Server) -> None:
         if server.url not in self._clients:
             self._clients[server.url] = server.blocking_client()
         held.renewed(renew_blocking(self._clients[server.url], held.lease, held.connection))
@@ -123,7 +123,7 @@ class Heartbeat:
             client.close()
 
 
-def _tell(loop: int, every: list[Held]) -> None:
+def _tell(loop: int, every: list[Beating]) -> None:
     """Tell one of those that a loop renews where it is blocked: whose handler it is, if any's."""
     top = frame = sys._current_frames().get(loop)  # noqa: SLF001 - the documented way to another thread's stack
     codes = list[object]()

@@ -136,8 +136,9 @@ class Term:
         return self._beat_at + self.lease.ttl_s / 3
 
     def renewed(self, lease: Lease) -> None:
-        """Trust the lease anew."""
-        self.lease = lease
+        """Trust the lease anew; not less, where the loop and its heartbeat renewed it at once."""
+        if lease.trusted_until > self.lease.trusted_until:
+            self.lease = lease
 
     def blocked(self, at: str, *, own: bool) -> None:
         """Warn at once; the loop reports it, with how long it was, when it runs again."""
@@ -155,7 +156,7 @@ class Term:
             self._look_now = anyio.Event()
             moved = await self.fenced("renew", lambda _: self._store.moved())
             if moved or mono_s() >= due_at - 0.01:
-                self.lease = await self.fenced("renew", self._store.renew)
+                self.renewed(await self.fenced("renew", self._store.renew))
 
     async def _distrust(self) -> None:
         """End the service when trust ends. Woken from a block it finds what the heartbeat did."""

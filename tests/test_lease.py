@@ -263,6 +263,18 @@ async def test_a_connection_cut_under_another_call_is_not_what_a_lease_names(
     assert cut
 
 
+async def test_a_renewal_that_is_told_late_takes_no_trust_away(server: Server) -> None:
+    async with server.link("c1") as link:
+        store = LeaseStore(link.anchor, KEYS, "c1", 10)
+        lease = await store.acquire("lease")
+        assert isinstance(lease, Lease)
+        term = Term(store, lease, "c1", Tape(), calls=link.bells.bell("calls"))
+        earlier = await store.renew(lease)
+        term.renewed(later := await store.renew(lease))
+        term.renewed(earlier)
+        assert term.trusted_until() == later.trusted_until > earlier.trusted_until
+
+
 async def test_all_leases_of_a_process_name_its_new_connection_at_once(
     server: Server, client: Client
 ) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from delayq import InvalidMessage, Queue, Retry, Server
 from delayq import schedule as schedule_module
 from delayq.delivered import Malformed
+from delayq.errors import GroupMissing
 from delayq.keys import GROUP
 from delayq.lease import Lease
 from delayq.message import Delivery, Message
@@ -129,6 +130,18 @@ async def test_what_is_known_for_long_does_not_end_sooner_as_others_know_less_lo
     await queue.publish(3)
     for key in (KEYS.recent, KEYS.dedup):
         assert await client.pttl(key) > 86_400_000
+
+
+async def test_a_fetch_that_failed_tells_its_repeat_of_no_deliveries_before_it(
+    client: Client, queue: Queue, pending: Pending, lease: Lease
+) -> None:
+    await queue.publish_many(range(5))
+    assert len((await pending.fetch(lease, "-", 2, call="first")).deliveries) == 2
+    await client.xgroup_destroy(KEYS.stream, GROUP)
+    with pytest.raises(GroupMissing):
+        await pending.fetch(lease, "-", 9, call="second")
+    await pending.ensure_group()
+    assert len((await pending.fetch(lease, "-", 9, call="second")).deliveries) == 5
 
 
 async def test_equal_bodies_are_different_messages(

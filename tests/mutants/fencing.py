@@ -161,8 +161,8 @@ FENCING = [
         ),
         (
             "term.py",
-            '                self.lease = await self.fenced("renew", self._store.renew)\n',
-            '                self.lease = await self.fenced("renew", self._store.renew)\n'
+            '                self.renewed(await self.fenced("renew", self._store.renew))\n',
+            '                self.renewed(await self.fenced("renew", self._store.renew))\n'
             "                answered_at = mono_s()\n",
         ),
     ),

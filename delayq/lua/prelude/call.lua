@@ -49,7 +49,7 @@ end
 -- Tells whether a call is made again after a lost reply: then its deliveries were counted already.
 local function repeated(lease, call)
   if redis.call('HGET', lease, 'call') == call then return true end
-  redis.call('HSET', lease, 'call', call)
+  redis.call('HSET', lease, 'call', call, 'delivered', 0)
   return false
 end
 

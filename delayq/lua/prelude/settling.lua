@@ -16,7 +16,8 @@ end
 -- What a stream entry is in the schedule: its id, its key, and its fields packed, with the deliveries up to now;
 -- with '' for these, those it had before. If its key is or will be parked, it keeps its place in the key's order.
 -- If there are others than its group, it comes back for that one alone, which the last field says.
--- An id that is scheduled already, which only foreign hands bring about, is told apart: neither replaces the other.
+-- An id that is scheduled already, as of one that was published again long after the first, is told apart: neither
+-- replaces the other.
 local function as_scheduled(bodies, entry, fields, deliveries, parking, group, others)
   local id, key, due, published, packed = entry, nil, string.match(entry, '^%d+'), nil, {}
   local place = place_of(entry, fields)
