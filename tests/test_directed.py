@@ -302,7 +302,7 @@ async def test_nothing_is_begun_when_trust_has_ended(
         await t.begins(1)
         term = t.role("c1").seats[0]._term
         frozen = term.lease.holder
-        term.renewed(replace(term.lease, trusted_until=mono_s() - 0.001))
+        term.lease = replace(term.lease, trusted_until=mono_s() - 0.001)
         t.held[1].set()
         with anyio.fail_after(10):
             await t.tape.until(LeaseEnded, "c1")
