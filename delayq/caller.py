@@ -40,6 +40,10 @@ class Caller:
         self._number = 0
         self._forks = 0
 
+    def __reduce__(self) -> tuple[type["Caller"], tuple[()]]:
+        """Make a copy, here or in another process, another caller."""
+        return Caller, ()
+
     def call(self) -> Call:
         """Begin another call: whatever became of those before, they are not made any more."""
         # Chosen when it is needed: a process may be copied, asleep, before it publishes at all.

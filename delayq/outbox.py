@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from delayq.caller import Call, Caller
 from delayq.clock import mono_s
-from delayq.errors import DelayqError, ServerUnreachable
+from delayq.errors import DelayqError, NotConfirmed, ServerUnreachable
 from delayq.outgoing import Outgoing, Receipt
 
 MAX_MESSAGES = 500
@@ -23,6 +23,8 @@ count for several: see `_weight`."""
 MAX_BYTES = 1_000_000
 """Bytes sent by one script, beyond which no message is added."""
 
+_PASSING = (ServerUnreachable, NotConfirmed)
+"""What a repeat of the call may mend."""
 Answer = Receipt | DelayqError
 Send = Callable[[Sequence[Outgoing], Call, float], Awaitable[list[Answer]]]
 """Sends messages by one call, made again as the same one or not at all, until those seconds of
@@ -125,35 +127,32 @@ class Outbox:
         """
         batch, self._cut = self._cut or _Batch(self._caller.call(), self._take()), None
         self._shared = len(batch.slots) > 1
+        answers: Sequence[Answer]
         try:
             messages = [slot.message for slot in batch.slots]
             answers = await self._send(messages, batch.call, leader.ends_at)
-        except ServerUnreachable as error:
-            leader.ends_at = -math.inf
-            self._give_up(batch, error)
         except DelayqError as error:
-            for slot in batch.slots:
-                _answer(slot, type(error)(*error.args))
+            answers = [type(error)(*error.args) for _ in batch.slots]
+            if isinstance(error, ServerUnreachable):
+                self._give_up(error)
         except BaseException:
             self._cut = batch
             raise
-        else:
-            for slot, answer in zip(batch.slots, answers, strict=True):
+        for slot, answer in zip(batch.slots, answers, strict=True):
+            if isinstance(answer, _PASSING) and slot is not leader and self._has_time(slot):
+                self._cut = batch  # which is made again for those
+            else:
                 _answer(slot, answer)
         self._pass_on()
 
-    def _give_up(self, batch: _Batch, error: ServerUnreachable) -> None:
-        """Fail those that have hardly any time left, in this call or behind it.
+    def _has_time(self, slot: _Slot) -> bool:
+        """Tell whether it is worth a call: so of any number that fail some ten are made at most."""
+        return slot.ends_at > mono_s() + self._patience_s / 10
 
-        The others make it again: some ten times while all have patience, however many they are.
-        """
-        soon_s = mono_s() + self._patience_s / 10
-        over = [slot for slot in batch.slots if slot.ends_at <= soon_s]
-        while self._waiting and self._waiting[0].ends_at <= soon_s:
-            over.append(self._waiting.popleft())
-        for slot in over:
-            _answer(slot, type(error)(*error.args))
-        self._cut = batch
+    def _give_up(self, error: ServerUnreachable) -> None:
+        """Fail those that waited behind a call in vain, and have hardly any time left for one."""
+        while self._waiting and not self._has_time(self._waiting[0]):
+            _answer(self._waiting.popleft(), type(error)(*error.args))
 
     def _take(self) -> list[_Slot]:
         if len(self._waiting) == 1:

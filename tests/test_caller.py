@@ -1,7 +1,12 @@
 """Callers: one is known by its last call, for a minute at least, and by that call alone."""
 
+import copy
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
+
+import pytest
 
 from delayq import Queue
 from delayq.caller import Caller
@@ -19,11 +24,25 @@ print(*before, *caller.call())
 """
 
 
+def pickled(caller: Caller) -> Caller:
+    there: Caller = pickle.loads(pickle.dumps(caller))
+    return there
+
+
 def test_calls_are_numbered_and_no_two_callers_are_one() -> None:
     one, other = Caller(), Caller()
     calls = [one.call(), one.call(), other.call()]
     assert [call.number for call in calls] == [1, 2, 1]
     assert calls[0].caller == calls[1].caller != calls[2].caller
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickled])
+def test_a_copy_is_another_caller(copied: Callable[[Caller], Caller]) -> None:
+    caller = Caller()
+    before = caller.call()
+    other = copied(caller).call()
+    assert other.caller != before.caller
+    assert other.number == 1
 
 
 def test_a_process_that_was_forked_is_another_caller() -> None:

@@ -10,6 +10,7 @@ import pytest
 from delayq import BacklogFull, Queue, Server, ServerUnreachable
 from delayq.caller import Call, Caller
 from delayq.clock import Clock, mono_s
+from delayq.errors import DelayqError, NotConfirmed
 from delayq.outbox import Answer, Outbox, batches
 from delayq.outgoing import Outgoing, Receipt
 from delayq.outgoing import outgoing as checked
@@ -180,19 +181,24 @@ async def test_whose_time_is_over_behind_a_call_in_vain_is_sent_by_no_other(
     assert len({id(failure) for failure in failures}) == 1_200, "each has an error of its own"
 
 
-async def test_each_is_tried_for_as_long_as_it_has_patience_itself() -> None:
+@pytest.mark.parametrize("failure", [ServerUnreachable, NotConfirmed])
+async def test_each_is_tried_for_as_long_as_it_has_patience_itself(
+    failure: type[DelayqError],
+) -> None:
     tried, away = list[tuple[list[str], Call, float]](), anyio.Event()
 
     async def send(batch: Sequence[Outgoing], call: Call, until_s: float) -> list[Answer]:
         tried.append(([message.id for message in batch], call, until_s))
         await away.wait()
-        raise ServerUnreachable("away")
+        if failure is ServerUnreachable:
+            raise ServerUnreachable("away")
+        return [failure(message.id) for message in batch]
 
     outbox, posted = Outbox(send, 3600), dict[str, float]()
 
     async def post(name: str) -> None:
         posted[name] = mono_s()
-        with pytest.raises(ServerUnreachable):
+        with pytest.raises(failure):
             await outbox.post(outgoing(name))
 
     async with anyio.create_task_group() as posting:

@@ -149,6 +149,11 @@ MOVING = [
         ("lua/prelude/known.lua", "if redis.call('PTTL', key) < ms then", "if true then"),
     ),
     mutant(
+        "a copy of a caller is that caller",
+        "test_caller.py::test_a_copy_is_another_caller[copy]",
+        ("caller.py", "        return Caller, ()\n", "        return super().__reduce__()\n"),
+    ),
+    mutant(
         "a forked process is the caller that its parent is",
         "test_caller.py::test_a_process_that_was_forked_is_another_caller",
         ("caller.py", "    os.register_at_fork(after_in_child=_forked)\n", "    pass\n"),

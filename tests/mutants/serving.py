@@ -234,7 +234,8 @@ SERVING = [
     ),
     mutant(
         "whoever waited behind others is tried for as long again",
-        "test_outbox.py::test_each_is_tried_for_as_long_as_it_has_patience_itself",
+        "test_outbox.py::test_each_is_tried_for_as_long_as_it_has_patience_itself"
+        "[ServerUnreachable]",
         ("outbox.py", "batch.call, leader.ends_at)", "batch.call, mono_s() + self._patience_s)"),
     ),
     mutant(
