@@ -120,13 +120,13 @@ async def test_a_killed_consumer_under_its_own_name_goes_on(server: Server, queu
 
 async def test_a_stalled_consumer_is_refused_when_it_wakes(server: Server, queue: Queue) -> None:
     async with troupe(server, queue) as t:
-        stalled = await t.active("c1", lease_ttl_s=0.4, batch=1)
+        stalled = await t.active("c1", lease_ttl_s=1, batch=1)
         t.consumer("c2", lease_ttl_s=10)
         await t.tape.until(StoodBy, "c2")
         t.held[0] = anyio.Event()
         await publish(queue, 0, 1)
         await t.begins(0)
-        t.supervisor.stall("c1", 0.8)
+        t.supervisor.stall("c1", 2)
         t.held[0].set()
         took_over = await t.tape.until(TookOver, "c2")
         assert took_over.why == "expired"

