@@ -15,9 +15,11 @@ from delayq.message import (
     unpack,
     with_body,
 )
-from delayq.outgoing import encode_fields
+from delayq.outgoing import MAX_KEY_BYTES, encode_fields
 
-text = st.text(st.characters(exclude_categories=["Cs"]))
+characters = st.characters(exclude_categories=["Cs"])
+text = st.text(characters)
+keys = st.text(characters, max_size=MAX_KEY_BYTES // 4)  # of as many bytes each, at most
 finite = st.floats(allow_nan=False, allow_infinity=False)
 json_values = st.recursive(
     st.none()
@@ -30,7 +32,7 @@ json_values = st.recursive(
 )
 
 
-@given(body=json_values, key=st.none() | text, headers=st.dictionaries(text, text))
+@given(body=json_values, key=st.none() | keys, headers=st.dictionaries(text, text))
 def test_what_is_encoded_is_read_back(body: Any, key: str | None, headers: dict[str, str]) -> None:
     message = decode_entry(
         "5-0", ["id", "m1", "due", "7", *encode_fields(JSON.encode(body), key, headers)], 1
