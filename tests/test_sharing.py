@@ -13,6 +13,8 @@ from tests.roles import Troupe, troupe
 
 NAMES = st.sets(st.text("abcdef", min_size=1, max_size=3), min_size=1, max_size=9)
 LANES = 16
+FEW = range(4, 7)
+"""Moves where four are needed: a lane may stay free so long, on a busy machine, that others try."""
 
 
 @pytest.fixture
@@ -97,11 +99,11 @@ async def test_lanes_are_even_after_joining_dying_and_leaving(
         place = t.tape.end
         t.consumer("c5")
         await until(t, 4, 4, 4, 4)
-        assert moves(t, place) == 4
+        assert moves(t, place) in FEW
         place = t.tape.end
         await t.supervisor.stop("c5")
         await until(t, 6, 5, 5)
-        assert moves(t, place) == 4
+        assert moves(t, place) in FEW
         assert alone(t)
         assert set(await client.zrange(KEYS.members, 0, -1)) == {"c1", "c2", "c4"}
 
