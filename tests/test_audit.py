@@ -26,6 +26,7 @@ from delayq.verify.faults import FAMILIES, Breaking
 from delayq.verify.history import FOREIGN, Audited
 from delayq.verify.lane import Lane
 from delayq.verify.log import Log
+from delayq.verify.scan import scan
 from delayq.verify.stage import Stage
 from tests.audited import History, telling
 from tests.conftest import KEYS, Client, MakeQueue
@@ -88,6 +89,28 @@ async def test_a_run_with_failures_and_kills_passes(
     assert counts["published"] == counts["accepted"] == counts["acked"] + counts["dead"] == 40
     assert counts["faults"] >= 1
     assert counts["live"] == counts["lost"] == counts["phantom"] == 0
+
+
+class Ending:
+    """A client in whose hands a key ends as soon as its type was told."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.client, name)
+
+    async def type(self, key: str) -> str:
+        kind: str = await self.client.type(key)
+        await self.client.delete(key)
+        return kind
+
+
+async def test_a_key_that_ends_while_it_is_read_is_not_left(client: Client) -> None:
+    await client.set(KEYS.survey, "c1", px=60_000)
+    [found] = [found async for found in scan(client, KEYS.namespace)]
+    assert found.expires
+    assert not [found async for found in scan(Ending(client), KEYS.namespace)]
 
 
 # -- one entry of a real audit dropped, doubled, or swapped with the next --

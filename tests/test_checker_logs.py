@@ -496,6 +496,15 @@ def test_a_line_that_is_no_event_is_named(tmp_path: Path) -> None:
         list(read(path))
 
 
+def test_a_line_that_a_kill_cut_is_no_event(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    with Log(path, "c1") as log:
+        for target in ("c1", "c2"):
+            log.write(Fault, kind="kill", target=target)
+    path.write_bytes(path.read_bytes()[:-9])
+    assert [event.target for event in read(path) if isinstance(event, Fault)] == ["c1"]
+
+
 def test_a_killed_process_loses_no_line(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib\n"

@@ -1,4 +1,4 @@
-"""The log of a process: one file, a line an event, written so that SIGKILL loses nothing."""
+"""The log of a process: one file, a line an event, written so that SIGKILL loses no whole line."""
 
 import heapq
 import json
@@ -23,7 +23,8 @@ class Log:
     """Writes the log of one process.
 
     Each line is one `write` to a file opened for appending: what was written is the kernel's, and
-    outlives the process; not a crash of the host.
+    outlives the process; not a crash of the host. SIGKILL may cut the line that is being written,
+    where it crosses a page: its process did no more after that, so it died before the event.
     """
 
     def __init__(self, path: Path, process: str) -> None:
@@ -51,12 +52,14 @@ class Log:
 
 
 def read(path: Path) -> Iterator[Recorded]:
-    """Read the events of a log in their order.
+    """Read the events of a log in their order, but a last one that was cut.
 
     :raises ValueError: if a line is no event
     """
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
+            if not line.endswith("\n"):
+                return
             try:
                 told = json.loads(line)
                 yield _KINDS[told.pop("is")](**told)

@@ -7,6 +7,8 @@ from delayq.keys import GROUP
 from delayq.verify.history import Found
 
 PAGE = 512
+_ENDED = -2
+"""What PTTL answers of a key that is not there: it ended by itself while it was read."""
 
 
 async def scan(client: Any, namespace: str) -> AsyncIterator[Found]:
@@ -22,8 +24,10 @@ async def scan(client: Any, namespace: str) -> AsyncIterator[Found]:
         consumers: tuple[str, ...] = ()
         if kind == "stream" and key.endswith("}:stream"):
             pending, consumers = await _group(client, key)
-        expires = await client.pttl(key) >= 0
-        yield Found(key, kind, await _content(client, key, kind), pending, consumers, expires)
+        content = await _content(client, key, kind)
+        left_ms = await client.pttl(key)
+        if left_ms != _ENDED:
+            yield Found(key, kind, content, pending, consumers, left_ms >= 0)
 
 
 async def _content(client: Any, key: str, kind: str) -> Any:
