@@ -33,7 +33,7 @@ _ID_BITS = 8 * _ID_CHARS
 _RANDOM = random.Random()  # noqa: S311 - ids are no secret; its own, as a program may seed the other
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_RANDOM.seed)
-_PLAIN = re.compile(r"(?P<published>[0-9]+) (?P<body>.*)", re.DOTALL)
+_PLAIN = re.compile(r"(?P<published>[0-9a-zA-Z]{1,10}) (?P<body>.*)", re.DOTALL)
 
 
 # Values made for each message are named tuples: frozen, and made in a third of a dataclass's time.
@@ -123,11 +123,12 @@ def _have_room(fields: Sequence[str]) -> bool:
 def unpack(packed: str) -> list[str]:
     """Read the fields of a scheduled message.
 
-    :param packed: when it was published, a space, and its body, where that is all; or a JSON array
+    :param packed: the ms when it was published, in base 36, a space, and its body, where that is
+        all; or a JSON array
     :raises MalformedEntry: if it is neither, or the array is not of strings, in pairs
     """
     if plain := _PLAIN.fullmatch(packed):
-        return ["body", plain["body"], "published", plain["published"]]
+        return ["body", plain["body"], "published", str(int(plain["published"], 36))]
     try:
         fields = json.loads(packed)
         if not (isinstance(fields, list) and all(isinstance(f, str) for f in fields)):

@@ -102,7 +102,11 @@ def test_deliveries_before_a_retry_are_kept() -> None:
     assert decode_entry("1-0", ["body", "1", "deliveries", "3"], 1).deliveries == 4
 
 
-@pytest.mark.parametrize("packed", ["", "{}", "[1,2]", '["a"]', "[]", "x"])
+def test_a_body_alone_stands_behind_when_it_was_published_in_base_36() -> None:
+    assert unpack("mx0bva5b [1, 2]") == ["body", "[1, 2]", "published", "1795865362463"]
+
+
+@pytest.mark.parametrize("packed", ["", "{}", "[1,2]", '["a"]', "[]", "x", "12345678901 1"])
 def test_what_is_no_scheduled_message_is_malformed(packed: str) -> None:
     with pytest.raises(MalformedEntry):
         unpack(packed)

@@ -22,7 +22,7 @@ local at = 3
 while ARGV[at] do
   local tick, body = tonumber(ARGV[at]), ARGV[at + 1]
   if not last or tick > last then
-    schedule_messages(schedule, bodies, arrival, {name .. '@' .. int(tick), int(tick), int(now) .. ' ' .. body})
+    schedule_messages(schedule, bodies, arrival, {name .. '@' .. int(tick), int(tick), stamp(now) .. body})
     last = tick
     accepted = accepted + 1
   end

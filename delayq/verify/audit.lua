@@ -27,7 +27,7 @@ local writes = {}
 -- Values that are long are recorded by a digest, so that the audit stays small; those packed, each.
 local function short(value)
   if #value <= MAX_CHARS then return value end
-  local before, body = string.match(value, '^(' .. string.rep('%x', 12) .. '%d+ )(.*)$')
+  local before, body = string.match(value, '^(' .. string.rep('%x', 12) .. '%w+ )(.*)$')
   if body then return #body <= MAX_CHARS and value or before .. 'sha1:' .. server.sha1hex(body) end
   local readable, packed = pcall(cjson.decode, string.sub(value, 13))
   if not readable or type(packed) ~= 'table' then return 'sha1:' .. server.sha1hex(value) end

@@ -1,8 +1,12 @@
 """What the checker keeps of a message: the fields that decide what may become of it."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+_PLAIN = re.compile(r"[0-9a-zA-Z]{1,10} (.*)", re.DOTALL)
+"""When it was published, and its body, where that is all."""
 
 Place = tuple[int, int]
 """An entry's id as numbers, which sort as the stream does."""
@@ -48,9 +52,8 @@ def from_entry(entry: str, words: Sequence[str]) -> Fields:
 
 def from_packed(message_id: str, packed: str | None) -> Fields:
     """Read the fields of a scheduled message."""
-    published, space, body = (packed or "")[12:].partition(" ")
-    if space and published.isdecimal():
-        return from_entry(message_id, ["id", message_id, "body", body, "published", published])
+    if plain := _PLAIN.fullmatch((packed or "")[12:]):
+        return from_entry(message_id, ["id", message_id, "body", plain[1]])
     try:
         words = json.loads((packed or "")[12:])
     except ValueError:

@@ -5,12 +5,24 @@ local function earliest_due(schedule)
   return first[2] and math.ceil(first[2])
 end
 
--- The fields of what is scheduled, as it stands in `bodies`; nil if it is no message. A body alone is packed as the
--- ms when it was published, a space, and the body; all else as a JSON array. Both stand behind the arrival number.
+-- What stands before a body that is scheduled alone: the ms when it was published, in base 36, as millions of them wait
+-- in memory; and a space.
+local function stamp(ms)
+  local text = ' '
+  repeat
+    local digit = ms % 36
+    text = string.char(digit + (digit < 10 and 48 or 87)) .. text
+    ms = math.floor(ms / 36)
+  until ms == 0
+  return text
+end
+
+-- The fields of what is scheduled, as it stands in `bodies`; nil if it is no message. It is a body alone, behind its
+-- stamp, or else a JSON array; and both stand behind the arrival number.
 local function unpacked(value)
   local packed = string.sub(value or '', 13)
-  local published, body = string.match(packed, '^(%d+) (.*)$')
-  if published then return {'body', body, 'published', published} end
+  local published, body = string.match(packed, '^(%w+) (.*)$')
+  if published and #published <= 10 then return {'body', body, 'published', int(tonumber(published, 36))} end
   local readable, fields = pcall(cjson.decode, packed)
   return readable and type(fields) == 'table' and fields or nil
 end
