@@ -54,7 +54,7 @@ class AppQueue(Queue[B]):
         return {each.keys.group: each.start for each in (self, *handled)}
 
     def handler(
-        self, *, concurrency: int = 10, time_limit_s: float | None = None, batch: int = 300
+        self, *, concurrency: int = 10, time_limit_s: float | None = None, batch: int = 100
     ) -> Callable[[Callable[[B, Context], R]], Callable[[B, Context], R]]:
         """Decorate the function that handles this queue's messages.
 

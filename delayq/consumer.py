@@ -69,7 +69,7 @@ class Consumer:
         *,
         name: str,
         lease_ttl_s: float = 10.0,
-        batch: int = 300,
+        batch: int = 100,
         concurrency: int = 10,
         time_limit_s: float | None = None,
         acknowledge: bool = True,

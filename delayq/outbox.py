@@ -55,7 +55,7 @@ def _weight(message: Outgoing, *, limited: bool) -> float:
     One that is scheduled takes more still where the server's tables grow, as they do at millions.
     """
     alone = 1 if message.size == 1 else 2
-    return (2.5 if message.delayed else alone) + (3 if message.told or limited else 0)
+    return (3 if message.delayed else alone) + (3 if message.told or limited else 0)
 
 
 @dataclass(eq=False, slots=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple, TypedDict
 
 from delayq.body import to_json
@@ -108,6 +109,11 @@ def when(delay: timedelta | float | None, deliver_at: datetime | None) -> str:
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else (delay or 0)
     if not isinstance(seconds, int | float):
         raise InvalidMessage(f"delay: seconds or a timedelta (got {seconds!r})")
+    return _after(seconds)
+
+
+@lru_cache(maxsize=64)  # most messages have the delay of others
+def _after(seconds: float) -> str:
     if not 0 <= seconds * 1000 <= MAX_DELAY_MS:
         raise InvalidMessage(f"delay: 0 s to {MAX_DELAY_MS // 1000} s (got {seconds})")
     return f"+{-(-round(seconds * 1_000_000) // 1000)}"  # rounded down, it would be early

@@ -19,8 +19,8 @@ from delayq.keys import LaneKeys
 from delayq.outbox import Answer
 from delayq.outgoing import Outgoing, Receipt
 
-PROMOTE_LIMIT = 128
-"""Messages moved by one script at most: a few ms of the server's time."""
+PROMOTE_LIMIT = 64
+"""Messages moved by one script at most: about a ms of the server's time, among a million."""
 ID_WINDOW_MS = 60_000
 """How long a publish repeated with the same id is known to be one message."""
 

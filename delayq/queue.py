@@ -203,8 +203,8 @@ class Queue(Lanes, Generic[B]):
     ) -> Receipts:
         """Publish many messages in their order, up to 500, or 1 MB, by one script call.
 
-        Fewer where they take longer: 200 of those that are scheduled, and half as many, or less, of
-        those that may be known by an id, or find the queue full.
+        Fewer where they take longer: a third as many of those that are scheduled, and half as many,
+        or less, of those that may be known by an id, or find the queue full.
 
         :param messages: bodies, or what `message` made of them
         :param durability: what is waited for after each of these calls; None is the queue's

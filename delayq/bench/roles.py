@@ -12,7 +12,6 @@ from typing import Any
 import anyio
 from redis.asyncio import Redis
 
-from delayq.bench.draining import BATCH
 from delayq.bench.scales import weighing
 from delayq.bench.stage import CONSUMERS, body, moment
 from delayq.clock import Clock, mono_s, real_ms
@@ -134,9 +133,7 @@ async def drain_all(order: Order, tell: Tell) -> None:
         supervisor.spawn("poller", lambda: Poller(server, queue))
         supervisor.spawn(
             "consumer",
-            lambda: Consumer(
-                server, queue, handle, name=CONSUMERS[0], batch=BATCH, observe=observe
-            ),
+            lambda: Consumer(server, queue, handle, name=CONSUMERS[0], observe=observe),
         )
         with weighing(client) as spent_ms:
             await done.wait()

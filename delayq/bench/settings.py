@@ -42,7 +42,7 @@ class BenchSettings(Settings):
         "raw", description="Beside the raw loops, or delayq by itself, as for a profiler"
     )
     rounds: int = Field(
-        5, ge=1, le=100, description="How often each is measured, in turns; the median counts"
+        11, ge=1, le=100, description="How often each is measured, in turns; the median counts"
     )
     size: int = Field(
         20_000,
