@@ -37,7 +37,7 @@ def batches(messages: Iterable[Outgoing], *, limited: bool = False) -> Iterator[
     :param limited: whether the queue has a `max_backlog`, so that each is looked up
     """
     batch: list[Outgoing] = []
-    size, room = 0, float(MAX_MESSAGES)
+    size, room = 0, MAX_MESSAGES
     for message in messages:
         if batch and (room <= 0 or size >= MAX_BYTES):
             yield batch
@@ -49,7 +49,7 @@ def batches(messages: Iterable[Outgoing], *, limited: bool = False) -> Iterator[
         yield batch
 
 
-def _weight(message: Outgoing, *, limited: bool) -> float:
+def _weight(message: Outgoing, *, limited: bool) -> int:
     """Return about how many times the time of a body that is due now a message takes.
 
     One that is scheduled takes more still where the server's tables grow, as they do at millions.

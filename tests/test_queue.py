@@ -214,9 +214,9 @@ async def test_by_the_servers_clock_the_next_is_looked_for_a_little_early(
 
 
 async def test_a_promotion_is_bounded(queue: Queue, schedule: Schedule) -> None:
-    for number in range(130):
+    for number in range(PROMOTE_LIMIT + 2):
         await queue.publish(number, delay=1)
-    assert await schedule.promote(now_ms=FAR_MS) == (128, 0.0)
+    assert await schedule.promote(now_ms=FAR_MS) == (PROMOTE_LIMIT, 0.0)
     assert await schedule.promote(now_ms=FAR_MS) == (2, None)
 
 
