@@ -17,6 +17,7 @@ from delayq.keys import GROUP
 from delayq.lease import Lease
 from delayq.message import Delivery, Message
 from delayq.pending import Pending
+from delayq.publishing import PROMOTE_LIMIT
 from delayq.schedule import Schedule
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.state import NOTHING, dump, messages, owners
