@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import anyio
 
-from delayq.caller import Caller
+from delayq.caller import Callers
 from delayq.clock import mono_s
 from delayq.errors import DelayqError, NotConfirmed
 from delayq.message import new_ids
@@ -17,13 +17,20 @@ class Bulk:
 
     :param messages: a text is a body alone, checked: made a message of not before it is its turn,
         as Python's collector of garbage goes through all that is there at once
+    :param callers: who makes the calls
     :param patience_s: how long each call is tried, the server being away
     """
 
     def __init__(
-        self, messages: Sequence[Outgoing | str], patience_s: float, *, limited: bool = False
+        self,
+        messages: Sequence[Outgoing | str],
+        callers: Callers,
+        patience_s: float,
+        *,
+        limited: bool = False,
     ) -> None:
         self._messages = messages
+        self._callers = callers
         self._patience_s = patience_s
         self._ids = new_ids(len(messages))
         self._limited = limited
@@ -62,16 +69,16 @@ class Bulk:
         return plain(given, self._ids[place]) if isinstance(given, str) else given
 
     async def _send_lane(self, places: Sequence[int], send: Send) -> None:
-        caller = Caller()
-        for batch in batches(map(self._message, places), limited=self._limited):
-            sent, places = places[: len(batch)], places[len(batch) :]
-            try:
-                answers = await send(batch, caller.call(), mono_s() + self._patience_s)
-            except DelayqError as error:
-                self._failures.append(error)
-                return
-            for place, answer in zip(sent, answers, strict=True):
-                if isinstance(answer, DelayqError):
-                    self._failures.append(answer)
+        with self._callers.one() as caller:
+            for batch in batches(map(self._message, places), limited=self._limited):
+                sent, places = places[: len(batch)], places[len(batch) :]
+                try:
+                    answers = await send(batch, caller.call(), mono_s() + self._patience_s)
+                except DelayqError as error:
+                    self._failures.append(error)
                     return
-                self._receipts[place] = answer
+                for place, answer in zip(sent, answers, strict=True):
+                    if isinstance(answer, DelayqError):
+                        self._failures.append(answer)
+                        return
+                    self._receipts[place] = answer

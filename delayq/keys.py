@@ -102,7 +102,7 @@ class LaneKeys:
 
     @property
     def dedup(self) -> str:
-        """HASH: `c:` and caller → number and ms of its last call; `d:` and dedup id → due, id."""
+        """HASH: `c:`, caller → number, ms, first id of its last call; `d:`, dedup id → due, id."""
         return self._part("dedup")
 
     @property

@@ -138,15 +138,19 @@ class Outbox:
         except BaseException:
             self._cut = batch
             raise
+        again = []  # what was refused for good is not; else it is the same call, so all of it
         for slot, answer in zip(batch.slots, answers, strict=True):
-            if isinstance(answer, _PASSING) and slot is not leader and self._has_time(slot):
-                self._cut = batch  # which is made again for those
-            else:
+            passing = isinstance(answer, _PASSING)
+            if passing:
+                again.append(slot)
+            if not passing or slot is leader or not self._has_time(slot):
                 _answer(slot, answer)
+        if not all(slot.gone for slot in again):
+            self._cut = _Batch(batch.call, again)
         self._pass_on()
 
     def _has_time(self, slot: _Slot) -> bool:
-        """Tell whether it is worth a call: so of any number that fail some ten are made at most."""
+        """Tell whether it is worth a call: however many wait, some tens fail, one after another."""
         return slot.ends_at > mono_s() + self._patience_s / 10
 
     def _give_up(self, error: ServerUnreachable) -> None:

@@ -26,7 +26,7 @@ ID_WINDOW_MS = 60_000
 
 
 _SLACK_S = 0.1
-"""By how much later than that a try may end."""
+"""By how much later than its patience is over a try may end."""
 
 
 class Terms(NamedTuple):
@@ -61,35 +61,54 @@ async def publish(
     :raises ServerError: if the server did not answer, or refused
     """
     if len(messages) == 1 and _may_be_simple(terms, messages[0], call):
-        answer = await _publish_one(client, keys, messages[0], call)
-        if answer is not None:
-            return _answers(keys.queue, terms, messages, (answer,))
-    args = _arguments(terms, call, messages)
-    if terms.durability == "memory":
-        answer = await scripts.run(client, "publish", keys.publishing, args)
-        return _answers(keys.queue, terms, messages, answer)
-    within_s = until_s - mono_s()
-    asked = ask(terms.durability, within_s)
-    answer, confirmed = await scripts.run_confirmed(
-        client, "publish", keys.publishing, args, ask=asked, timeout_s=within_s
-    )
+        now_ms = await _publish_one(client, keys, messages[0], call)
+        if now_ms is not None:
+            return _answers(keys.queue, terms, messages, (now_ms,))
+    answer, failure = await _publish(client, keys, terms, messages, call, until_s=until_s)
+    if not answer:
+        call.renew()
+        answer, failure = await _publish(client, keys, terms, messages, call, until_s=until_s)
     answers = _answers(keys.queue, terms, messages, answer)
-    failure = lacking(terms.durability, confirmed)
     return answers if failure is None else [_failed(each, failure) for each in answers]
 
 
 def _may_be_simple(terms: Terms, message: Outgoing, call: Call) -> bool:
-    """Tell whether publish_one.lua may do, as far as is known here."""
+    """Tell whether publish_one.lua may do, as far as is known here.
+
+    Not where others promote what is due: until they have, it would not, call after call.
+    """
     plain = terms.now_ms is None and terms.max_backlog is None and terms.durability == "memory"
-    return plain and not message.told and not message.delayed and call.number > 1
+    simple = plain and terms.promote > 0
+    return simple and not message.told and not message.delayed and call.number > 1
 
 
 def _publish_one(
     client: Redis, keys: LaneKeys, message: Outgoing, call: Call
 ) -> Awaitable[int | None]:
     fields = ("body", *message.fields) if message.size == 1 else message.fields
-    args = (*call, ID_WINDOW_MS, message.id, *fields)
+    args = (call.caller, call.number, ID_WINDOW_MS, message.id, *fields)
     return scripts.run(client, "publish_one", keys.publishing_one, args)
+
+
+async def _publish(
+    client: Redis,
+    keys: LaneKeys,
+    terms: Terms,
+    messages: Sequence[Outgoing],
+    call: Call,
+    *,
+    until_s: float,
+) -> tuple[Sequence[Any], DelayqError | None]:
+    """Return what publish.lua answers, and what it lacks in durability."""
+    args = _arguments(terms, call, messages)
+    if terms.durability == "memory":
+        return await scripts.run(client, "publish", keys.publishing, args), None
+    within_s = until_s - mono_s()
+    asked = ask(terms.durability, within_s)
+    answer, confirmed = await scripts.run_confirmed(
+        client, "publish", keys.publishing, args, ask=asked, timeout_s=within_s
+    )
+    return answer, lacking(terms.durability, confirmed)
 
 
 def _arguments(terms: Terms, call: Call, messages: Sequence[Outgoing]) -> list[object]:
@@ -97,7 +116,8 @@ def _arguments(terms: Terms, call: Call, messages: Sequence[Outgoing]) -> list[o
     limit = terms.max_backlog
     args: list[object] = [
         "" if terms.now_ms is None else terms.now_ms,
-        *call,
+        call.caller,
+        call.number,
         terms.promote,
         ID_WINDOW_MS,
         terms.dedup_window_ms,

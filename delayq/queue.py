@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from delayq import scripts
 from delayq.body import B, Codec
 from delayq.bulk import Bulk
-from delayq.caller import Call
+from delayq.caller import Call, Callers
 from delayq.durability import Durability, chosen
 from delayq.groups import Start, groups
 from delayq.keys import lane_of
@@ -98,6 +98,7 @@ class Queue(Lanes, Generic[B]):
             for each in get_args(Durability)
         }
         object.__setattr__(self, "_outboxes", outboxes)
+        object.__setattr__(self, "_callers", Callers())
 
     @property
     def ordered(self) -> bool:
@@ -216,7 +217,8 @@ class Queue(Lanes, Generic[B]):
         """
         encode = self.codec.encode
         every = [m if isinstance(m, Outgoing) else checked_body(encode(m)) for m in messages]
-        bulk = Bulk(every, self.patience_s, limited=self.limited)
+        callers: Callers = self._callers  # type: ignore[attr-defined]
+        bulk = Bulk(every, callers, self.patience_s, limited=self.limited)
         terms = self._terms(chosen(durability, self.durability), whole=True)
         await bulk.send(
             [partial(lane._send, terms) for lane in self.every_lane],  # noqa: SLF001 - of our own

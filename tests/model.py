@@ -79,8 +79,8 @@ class Lane:
     settled: set[int] = field(default_factory=set)
     recent: dict[str, int] = field(default_factory=dict)
     dedup: dict[str, tuple[int, str]] = field(default_factory=dict)
-    calls: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """The number of each caller's last call, and when it was."""
+    calls: dict[str, tuple[int, int, str]] = field(default_factory=dict)
+    """The number of each caller's last call, when it was, and the id of its first message."""
     parked: dict[str, str] = field(default_factory=dict)
     """Parked keys, to the id that they wait for, as it was last told."""
     waiting: dict[str, dict[Place, str]] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class Lane:
         :param call: which it is, if the ids of its messages are not told; None if they are
         :return: what the receipts say
         """
-        again = call is not None and self.calls.get(f"c:{call.caller}", (0, 0))[0] >= call.number
+        again = call is not None and self.calls.get(f"c:{call.caller}", (0,))[0] == call.number
         if promote > 0:
             self.promote()
         overtaking = promote != 0 and any(m.due <= self.now for m in self.schedule)
@@ -121,10 +121,10 @@ class Lane:
     def _remember(self, new: Sequence[Message], call: Call | None, dedup_id: str) -> None:
         if call:
             caller = f"c:{call.caller}"
-            _, at = self.calls.get(caller, (0, -WINDOW_MS))
+            _, at, _ = self.calls.get(caller, (0, -WINDOW_MS, ""))
             if at // WINDOW_MS != self.now // WINDOW_MS:
                 self.recent[caller] = self.now + 2 * WINDOW_MS
-            self.calls[caller] = call.number, self.now
+            self.calls[caller] = call.number, self.now, new[0].id
             return
         for message in new:
             if message.due - self.now < WINDOW_MS:
@@ -413,8 +413,8 @@ class Lane:
             "dead": [(m.number, m.id) for m in self.dead],
             "recent": self.recent,
             "dedup": {
-                known: f"{number} {other}"
-                for known, (number, other) in [*self.dedup.items(), *self.calls.items()]
+                known: " ".join(map(str, told))
+                for known, told in [*self.dedup.items(), *self.calls.items()]
             },
             "parked": self.parked,
             "waiting": sorted(

@@ -82,6 +82,22 @@ def queue_on(client: Client, **declared: object) -> Queue:
     return Queue(lambda: client, KEYS, **declared)  # type: ignore[arg-type]
 
 
+async def test_a_repeat_waits_for_its_first_try_also_at_maxmemory(
+    pair: Pair, primary: Client
+) -> None:
+    hasty = queue_on(primary, durability="replicated", patience_s=0.5)
+    pair.replica.freeze()
+    with pytest.raises(NotConfirmed):
+        await hasty.publish("x", id="x")
+    await primary.config_set("maxmemory", 1)
+    try:
+        pair.replica.thaw()
+        patient = hasty.bound_to(primary, patience_s=20)
+        assert (await patient.publish("x", id="x")).duplicate
+    finally:
+        await primary.config_set("maxmemory", 0)
+
+
 @asynccontextmanager
 async def alone(*options: str) -> AsyncIterator[Client]:
     """Run a server of its own."""

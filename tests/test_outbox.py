@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from delayq import BacklogFull, Queue, Server, ServerUnreachable
+from delayq import BacklogFull, Message, Queue, Server, ServerUnreachable
 from delayq.caller import Call, Caller
 from delayq.clock import Clock, mono_s
 from delayq.errors import DelayqError, NotConfirmed
@@ -61,6 +61,20 @@ async def test_concurrent_publishes_share_calls_and_each_task_keeps_its_order(
     for task in range(100):
         mine = [body for body in bodies if body.startswith(f"[{task},")]
         assert mine == [f"[{task},{number}]" for number in range(10)]
+
+
+async def test_a_publish_is_one_call_also_where_what_is_due_waits_for_a_hook(
+    client: Client, make_queue: MakeQueue
+) -> None:
+    async def hook(message: Message) -> object:
+        return message.body
+
+    queue = make_queue(on_due=hook)
+    await queue.publish("first")
+    await client.zadd(KEYS.schedule, {"000000000001due": 1})
+    before = await scripts_run(client)
+    await queue.publish("second")
+    assert await scripts_run(client) - before == 1
 
 
 async def test_a_lone_publish_is_sent_at_once() -> None:
@@ -213,6 +227,31 @@ async def test_each_is_tried_for_as_long_as_it_has_patience_itself(
         assert posted[name] <= until_s - 3600 <= posted[next_posted] + (name == "c")
 
 
+async def test_what_was_refused_for_good_is_not_sent_again_with_the_others() -> None:
+    tried, away = list[list[str]](), anyio.Event()
+
+    async def send(batch: Sequence[Outgoing], _call: Call, _until_s: float) -> list[Answer]:
+        tried.append([message.id for message in batch])
+        await away.wait()
+        return [BacklogFull() if m.id == "c" else NotConfirmed(m.id) for m in batch]
+
+    outbox, failures = Outbox(send, 3600), dict[str, type[Exception]]()
+
+    async def post(name: str) -> None:
+        with pytest.raises(DelayqError) as told:
+            await outbox.post(outgoing(name))
+        failures[name] = told.type
+
+    async with anyio.create_task_group() as posting:
+        for name in "abcd":
+            posting.start_soon(post, name)
+            await anyio.wait_all_tasks_blocked()
+        away.set()
+    assert tried == [["a"], ["b", "c", "d"], ["b", "d"], ["b", "d"]][: len(tried)]
+    assert failures["c"] is BacklogFull
+    assert {failures[name] for name in "abd"} == {NotConfirmed}
+
+
 @pytest.mark.parametrize("names", ["a", "ab"])
 async def test_a_call_made_again_adds_nothing_though_the_caller_chose_no_id(
     client: Client, names: str
@@ -220,7 +259,7 @@ async def test_a_call_made_again_adds_nothing_though_the_caller_chose_no_id(
     terms = Terms(None, 128, 60_000, None, whole=False)
     caller = Caller()
     first, second, third = (caller.call() for _ in range(3))
-    for call in (first, first, second, second, first, third):
+    for call in (first, first, second, second, third):
         await publish(client, KEYS, terms, [outgoing(name) for name in names], call)
     assert (await messages(client))["ready"] == [*names, *names, *names]
 

@@ -11,7 +11,7 @@
 -- KEYS[5] dead     STREAM dead letters
 -- KEYS[6] bell     STREAM rung at a new earliest due time
 -- KEYS[7] recent   ZSET   callers, and ids and dedup ids told, by the ms until which they are known
--- KEYS[8] dedup    HASH   caller to number and ms of its last call; dedup id to due ms and id of its first message
+-- KEYS[8] dedup    HASH   caller to number, ms and first id of its last call; dedup id to due ms and id of its first message
 -- ARGV[1] now     integer ms, or '' for the server's time
 -- ARGV[2] caller  string  who makes one call after the other
 -- ARGV[3] number  integer of this call: made again, it has the same; the next one has a greater one
@@ -25,7 +25,8 @@
 --          known of it elsewhere ('' nothing, 'i' its id, 'd…' a dedup id as well); then so many of: name, value …,
 --          or with a count of 1 its body alone, or of 0 a JSON array of names and values, but for its ']'
 -- Returns now, then per message that was not accepted as told: its place from 1, id, due ms, and 1 it was there
---         already, 2 the backlog is full
+--         already, 2 the backlog is full; or nothing, and nothing was done, if the caller has made other calls since: it
+--         comes so late that nobody hears, or there are two of it, as of a machine that was copied or set back
 -- Cost: O(log n) a message, and `promote` moves
 
 local stream, schedule, bodies, arrival = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -45,11 +46,11 @@ local now, caller, number, promote = now_ms(ARGV[1]), 'c:' .. ARGV[2], tonumber(
 local window, dedup_window = tonumber(ARGV[5]), tonumber(ARGV[6])
 local backlog, whole, confirm = tonumber(ARGV[7]), ARGV[8] % 2 == 1, tonumber(ARGV[8]) >= 2
 
--- What nobody but the caller knows was accepted by the call's first try, if there was one. Of one that comes so late
--- that its caller has made others since, nobody hears.
-local last, at = last_call(dedup, caller)
-local again = last and last >= number
-if again then now = at end
+-- What nobody but the caller knows was accepted by the call's first try, if there was one.
+local last, called_at, last_id = last_call(dedup, caller)
+local again = last == number and last_id == ARGV[9]
+if last and last >= number and not again then return {} end
+if again then now = called_at end
 
 local first = earliest_due(schedule)
 if promote > 0 and first and first <= now then
@@ -176,8 +177,11 @@ schedule_messages(schedule, bodies, arrival, waiting)
 -- A call that added nothing, and is to be confirmed, is remembered in their stead: else the server would confirm at once.
 if accepted > 0 or confirm then
   if untold or accepted == 0 then
-    redis.call('HSET', dedup, caller, int(again and last or number) .. ' ' .. int(now))
-    if not (at and same_stretch(at, now, window)) then redis.call('ZADD', recent, int(now + 2 * window), caller) end
+    if accepted == 0 then redis.call('HDEL', dedup, '') end -- the harmless first write: goes on at maxmemory
+    remember_call(dedup, caller, number, now, ARGV[9])
+    if not (called_at and same_stretch(called_at, now, window)) then
+      redis.call('ZADD', recent, int(now + 2 * window), caller)
+    end
   end
   forget_old(recent, dedup, now, 2 * accepted + 8)
   for _, key in ipairs({recent, dedup}) do keep(key, math.max(2 * window, dedup_window)) end

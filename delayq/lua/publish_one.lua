@@ -4,7 +4,7 @@
 --
 -- KEYS[1] stream   STREAM ready messages
 -- KEYS[2] schedule ZSET   scheduled messages by due ms
--- KEYS[3] dedup    HASH   caller to number and ms of its last call
+-- KEYS[3] dedup    HASH   caller to number, ms and first id of its last call
 -- ARGV[1] caller  string  who makes one call after the other
 -- ARGV[2] number  integer of this call: made again, it has the same; the next one has a greater one
 -- ARGV[3] window  integer ms, see `same_stretch`
@@ -21,5 +21,5 @@ if not last or last >= number or not same_stretch(at, now, ARGV[3]) then return 
 local next_up = redis.pcall('ZRANGE', schedule, 0, 0, 'WITHSCORES')
 if next_up.err or next_up[2] and tonumber(next_up[2]) <= now then return end
 if redis.pcall('XADD', stream, '*', 'id', unpack(ARGV, 4)).err then return end
-redis.call('HSET', dedup, caller, ARGV[2] .. ' ' .. now)
+remember_call(dedup, caller, number, now, ARGV[4])
 return now

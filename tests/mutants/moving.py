@@ -4,13 +4,13 @@ from tests.mutants.mutant import mutant
 
 PROMOTED = "  unschedule(schedule, bodies, arrival, members, ids)\n  return #members"
 DEDUP = "    redis.call('HSET', dedup, 'd:' .. dedup_id, int(due) .. ' ' .. id)\n"
-REMEMBERED = "redis.call('HSET', dedup, caller, ARGV[2] .. ' ' .. now)\n"
+REMEMBERED = "remember_call(dedup, caller, number, now, ARGV[4])\n"
 KNOWN = "if due - now < window then redis.call('ZADD', recent, int(due + window), 'i:' .. id) end"
 AGAIN = "test_outbox.py::test_a_call_made_again_adds_nothing_though_the_caller_chose_no_id"
 DIES = "test_directed.py::test_whoever_dies_after_its_script_leaves_each_message_in_one_place"
 BURIED = "  acknowledge_one(stream, group, entry, found)\n"
 BURY = "  if not found then return 0 end"
-MEMORY = "        return _answers(keys.queue, terms, messages, answer)\n"
+ANSWERED = "    answers = _answers(keys.queue, terms, messages, answer)\n"
 
 MOVING = [
     mutant(
@@ -79,10 +79,10 @@ MOVING = [
         ("lua/publish.lua", KNOWN, ""),
         (
             "publishing.py",
-            MEMORY,
-            "        for m in messages:\n"
-            '            await scripts.command(client, "ZADD", k.recent, 10**14, f"i:{m.id}")\n'
-            + MEMORY,
+            ANSWERED,
+            "    for m in messages:\n"
+            '        await scripts.command(client, "ZADD", keys.recent, 10**14, f"i:{m.id}")\n'
+            + ANSWERED,
         ),
     ),
     mutant(
@@ -91,11 +91,11 @@ MOVING = [
         ("lua/publish.lua", DEDUP),
         (
             "publishing.py",
-            MEMORY,
-            "        for m in messages:\n"
-            '            field = f"d:{m.told[1:]}"\n'
-            '            await scripts.command(client, "HSET", k.dedup, field, f"1 {m.id}")\n'
-            + MEMORY,
+            ANSWERED,
+            "    for m in messages:\n"
+            '        field = f"d:{m.told[1:]}"\n'
+            '        await scripts.command(client, "HSET", keys.dedup, field, f"1 {m.id}")\n'
+            + ANSWERED,
         ),
     ),
     mutant(
@@ -131,12 +131,28 @@ MOVING = [
     ),
     mutant(
         "a call that comes late is taken for a new one",
-        f"{AGAIN}[ab]",
-        (
-            "lua/publish.lua",
-            "local again = last and last >= number",
-            "local again = last == number",
-        ),
+        "test_caller.py::test_a_call_that_comes_late_adds_nothing",
+        ("lua/publish.lua", "if last and last >= number and not again then return {} end\n"),
+    ),
+    mutant(
+        "of a process that was copied what lags behind is lost",
+        "test_caller.py::test_a_copy_of_a_machine_loses_nothing[1]",
+        ("publishing.py", "    if not answer:\n", "    if not answer and not (answer := [0]):\n"),
+    ),
+    mutant(
+        "of a process that was copied what keeps up is lost",
+        "test_caller.py::test_a_copy_of_a_machine_loses_nothing[0]",
+        ("lua/publish.lua", " and last_id == ARGV[9]"),
+    ),
+    mutant(
+        "what a full queue refused is sent again",
+        "test_outbox.py::test_what_was_refused_for_good_is_not_sent_again_with_the_others",
+        ("outbox.py", "            if passing:\n", "            if True:\n"),
+    ),
+    mutant(
+        "a repeat that adds nothing is refused at maxmemory",
+        "test_durability.py::test_a_repeat_waits_for_its_first_try_also_at_maxmemory",
+        ("lua/publish.lua", "if accepted == 0 then redis.call('HDEL', dedup, '') end"),
     ),
     mutant(
         "a caller that goes on calling is forgotten",

@@ -1,10 +1,14 @@
 -- What is known of who publishes, and of ids and dedup ids that are told.
 
--- The number of a caller's last call, and the ms when it was made; nothing if it is not known.
+-- The number of a caller's last call, the ms when it was made, and its first message's id; nothing if it is not known.
 local function last_call(dedup, caller)
   local told = redis.pcall('HGET', dedup, caller)
-  local last, at = string.match(type(told) == 'string' and told or '', '^(%d+) (%d+)$')
-  return tonumber(last), tonumber(at)
+  local last, at, id = string.match(type(told) == 'string' and told or '', '^(%d+) (%d+) (.+)$')
+  return tonumber(last), tonumber(at), id
+end
+
+local function remember_call(dedup, caller, number, now, id)
+  redis.call('HSET', dedup, caller, int(number) .. ' ' .. int(now) .. ' ' .. id)
 end
 
 -- A caller is remembered once in each stretch of `window` ms in which it calls, for two of them.

@@ -17,12 +17,17 @@ local function stamp(ms)
   return text
 end
 
+-- In two parts: at a server of 32 bits `tonumber` knows of no greater ones.
+local function read_stamp(text)
+  return (tonumber(string.sub(text, 1, -6), 36) or 0) * 36 ^ 5 + tonumber(string.sub(text, -5), 36)
+end
+
 -- The fields of what is scheduled, as it stands in `bodies`; nil if it is no message. It is a body alone, behind its
 -- stamp, or else a JSON array; and both stand behind the arrival number.
 local function unpacked(value)
   local packed = string.sub(value or '', 13)
   local published, body = string.match(packed, '^(%w+) (.*)$')
-  if published and #published <= 10 then return {'body', body, 'published', int(tonumber(published, 36))} end
+  if published and #published <= 10 then return {'body', body, 'published', int(read_stamp(published))} end
   local readable, fields = pcall(cjson.decode, packed)
   return readable and type(fields) == 'table' and fields or nil
 end
