@@ -11,6 +11,7 @@ import os
 import random
 import re
 from collections.abc import Mapping, Sequence
+from string import ascii_letters, digits
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -27,8 +28,8 @@ MAX_BODY_BYTES = 1_048_576
 MAX_DELAY_MS = 100 * 366 * 86_400_000
 """A hundred years: beyond that a delay is a mistake."""
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
-_LETTERS = bytes(b"0123456789abcdefghijklmnopqrstuv"[byte % 32] for byte in range(256))
-_ID_CHARS = 16
+_LETTERS = bytes((digits + ascii_letters).encode()[byte % 62] for byte in range(256))
+_ID_CHARS = 12
 _ID_BITS = 8 * _ID_CHARS
 _RANDOM = random.Random()  # noqa: S311 - ids are no secret; its own, as a program may seed the other
 if hasattr(os, "register_at_fork"):
@@ -65,7 +66,11 @@ class Delivery(NamedTuple):
 
 
 def new_id() -> str:
-    """Make an id: 80 random bits as 16 letters and digits."""
+    """Make an id: 12 letters and digits, some 71 random bits.
+
+    So of 10**15 messages one meets another of its id, if a million are scheduled. Longer ones take
+    16 bytes more of Redis for each that is scheduled.
+    """
     # As `randbytes` does it, which is half the time of an id more.
     return _RANDOM.getrandbits(_ID_BITS).to_bytes(_ID_CHARS, "little").translate(_LETTERS).decode()
 

@@ -1,3 +1,4 @@
+from string import ascii_letters, digits
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from delayq.message import (
     MAX_BODY_BYTES,
     decode_entry,
     new_id,
+    new_ids,
     unpack,
     with_body,
 )
@@ -116,5 +118,8 @@ def test_another_body_leaves_the_other_fields() -> None:
     assert with_body(["key", "k", "body", "1"], '{"n":2}') == ["key", "k", "body", '{"n":2}']
 
 
-def test_ids_differ() -> None:
-    assert len({new_id() for _ in range(10_000)}) == 10_000
+def test_ids_differ_and_are_letters_and_digits() -> None:
+    ids = [*(new_id() for _ in range(10_000)), *new_ids(10_000)]
+    assert len(set(ids)) == 20_000
+    assert {len(each) for each in ids} == {12}
+    assert {*"".join(ids)} == {*ascii_letters, *digits}
