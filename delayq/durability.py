@@ -17,6 +17,8 @@ _ASK: dict[Durability, tuple[object, ...]] = {
 }
 _TICK_S = 0.2
 """A server lets those go that have waited too long at its next tick: by some 0.1 s too late."""
+LEAST_S = 0.25
+"""With less time left it is not worth asking whether what was written is confirmed."""
 
 
 def chosen(given: Durability | None, default: Durability) -> Durability:

@@ -81,11 +81,21 @@ class Outbox:
     """Sends messages through `send`, one call at a time; `limited` is as for `batches`.
 
     :param patience_s: how long a message is tried, the server being away
+    :param least_s: how much of that has to be left for a call to be worth while
     """
 
-    def __init__(self, send: Send, patience_s: float = math.inf, *, limited: bool = False) -> None:
+    def __init__(
+        self,
+        send: Send,
+        patience_s: float = math.inf,
+        *,
+        limited: bool = False,
+        least_s: float = 0.0,
+    ) -> None:
         self._send = send
         self._patience_s = patience_s
+        # However many wait while the server is away, some ten calls are made, one after another.
+        self._least_s = max(least_s, patience_s / 10)
         self._limited = limited
         self._waiting: deque[_Slot] = deque()
         self._caller = Caller()
@@ -150,8 +160,7 @@ class Outbox:
         self._pass_on()
 
     def _has_time(self, slot: _Slot) -> bool:
-        """Tell whether it is worth a call: however many wait, some tens fail, one after another."""
-        return slot.ends_at > mono_s() + self._patience_s / 10
+        return slot.ends_at > mono_s() + self._least_s
 
     def _give_up(self, error: ServerUnreachable) -> None:
         """Fail those that waited behind a call in vain, and have hardly any time left for one."""

@@ -14,7 +14,7 @@ from delayq import scripts
 from delayq.body import B, Codec
 from delayq.bulk import Bulk
 from delayq.caller import Call, Callers
-from delayq.durability import Durability, chosen
+from delayq.durability import LEAST_S, Durability, chosen
 from delayq.groups import Start, groups
 from delayq.keys import lane_of
 from delayq.lanes import Lanes
@@ -93,7 +93,10 @@ class Queue(Lanes, Generic[B]):
         # What waits for less does not wait behind what waits for more.
         outboxes = {
             each: Outbox(
-                partial(self._send, self._terms(each)), self.patience_s, limited=self.limited
+                partial(self._send, self._terms(each)),
+                self.patience_s,
+                limited=self.limited,
+                least_s=0 if each == "memory" else LEAST_S,
             )
             for each in get_args(Durability)
         }
