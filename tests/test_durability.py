@@ -47,9 +47,9 @@ class Pair:
         await self.replica.start()
         async with Server(self.primary.url).client() as client:
             with anyio.fail_after(20):
-                while await client.wait(1, 100) < 1:
-                    await client.incr("beat")
-            await client.delete("beat")
+                # Before its first word of its own, after a second, a replica confirms nothing.
+                while not (await client.info("replication")).get("slave0", {}).get("offset"):
+                    await client.wait(2, 20)
         return self
 
     async def __aexit__(self, *_: object) -> None:
