@@ -248,6 +248,18 @@ def test_a_fault_allows_as_many_repeats_as_were_in_flight(kind: str) -> None:
     assert (verdict.counts["extra"], verdict.counts["extra_allowed"]) == (1, 2)
 
 
+def test_who_is_killed_runs_no_handler_once_its_heir_does() -> None:
+    s = a_run()
+    s.fault("kill", "c1")
+    s.begins("c1", "b")  # between the log and the signal
+    over(s)
+    s.handle("c2", "a")
+    s.handle("c2", "b")
+    verdict = s.judged(drained=False)
+    assert not verdict.violations
+    assert not verdict.counts["overlaps"]
+
+
 @pytest.mark.parametrize("stalled", [True, False])
 def test_who_was_stalled_may_begin_late_what_its_heir_has_handled(*, stalled: bool) -> None:
     s = a_run()

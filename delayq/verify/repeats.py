@@ -71,6 +71,7 @@ class Repeats:
         """For each lane of an ordered queue the first handling of its newest epoch."""
         self._terms_began: dict[tuple[Where, int], int] = {}
         self._faults: dict[str, list[Fault]] = {}
+        self._killed: set[str] = set()
 
     def take(self, event: Recorded) -> None:
         """Take the next event, in the order of time."""
@@ -105,13 +106,16 @@ class Repeats:
             same = other.entry == event.entry or self._ordered(event.queue)
             if same and other.epoch != event.epoch:
                 self._beside.append((event, other))
-        run = Run(event)
-        self._last[event.where, event.id] = running[event.process, event.id] = run
+        run = self._last[event.where, event.id] = Run(event)
+        if event.process not in self._killed:
+            running[event.process, event.id] = run
 
     def _ordered(self, queue: str) -> bool:
         return queue in self._terms.queues and self._terms.queues[queue].ordering != "none"
 
     def _kill(self, process: str) -> None:
+        """End what runs there; what it begins before the signal comes ends with it, and soon."""
+        self._killed.add(process)
         for running in self._running.values():
             for key in [key for key in running if key[0] == process]:
                 del running[key]
