@@ -15,6 +15,7 @@ from delayq.outgoing import Receipt, outgoing
 from delayq.publishing import PROMOTE_LIMIT, Terms, _arguments, publish
 from tests.conftest import KEYS, Client
 
+TERMS = Terms(None, PROMOTE_LIMIT, 60_000, None, whole=False)
 _FORKED = """
 import os
 from delayq.caller import Caller
@@ -61,11 +62,9 @@ def test_a_process_that_was_forked_is_another_caller() -> None:
 
 @pytest.mark.parametrize("ahead", [0, 1, 100])
 async def test_a_copy_of_a_machine_loses_nothing(client: Client, ahead: int) -> None:
-    terms = Terms(None, PROMOTE_LIMIT, 60_000, None, whole=False)
-
     async def send(caller: Caller, name: str, count: int = 1) -> None:
         told = [outgoing(f'"{name}{n}"', {}) for n in range(count)]
-        answers = await publish(client, KEYS, terms, told, caller.call())
+        answers = await publish(client, KEYS, TERMS, told, caller.call())
         assert [answer.id for answer in answers if isinstance(answer, Receipt)] == [
             message.id for message in told
         ]
@@ -83,8 +82,7 @@ async def test_a_copy_of_a_machine_loses_nothing(client: Client, ahead: int) -> 
 async def test_a_call_that_comes_late_adds_nothing(client: Client) -> None:
     caller = Caller()
     late, next_ = caller.call(), caller.call()
-    terms = Terms(None, PROMOTE_LIMIT, 60_000, None, whole=False)
-    args = [_arguments(terms, call, [outgoing("1", {})]) for call in (next_, late)]
+    args = [_arguments(TERMS, call, [outgoing("1", {})]) for call in (next_, late)]
     assert await scripts.run(client, "publish", KEYS.publishing, args[0])
     assert not await scripts.run(client, "publish", KEYS.publishing, args[1])
     assert await client.xlen(KEYS.stream) == 1

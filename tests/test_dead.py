@@ -123,7 +123,7 @@ async def test_all_pages_are_redriven(client: Client, queue: Queue, count: int) 
     assert await queue.dead.redrive(on_page=seen.append) == count
     assert seen[-1] == Redriven(count, 0)
     pages = [b.moved - a.moved for a, b in zip([Redriven(), *seen], seen, strict=False)]
-    assert max(pages) <= PROMOTE_LIMIT
+    assert max(pages) <= 64
     assert (await messages(client))["scheduled"] == [f"m{n}" for n in range(count)]
 
 

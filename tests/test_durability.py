@@ -82,22 +82,6 @@ def queue_on(client: Client, **declared: object) -> Queue:
     return Queue(lambda: client, KEYS, **declared)  # type: ignore[arg-type]
 
 
-async def test_a_repeat_waits_for_its_first_try_also_at_maxmemory(
-    pair: Pair, primary: Client
-) -> None:
-    hasty = queue_on(primary, durability="replicated", patience_s=0.5)
-    pair.replica.freeze()
-    with pytest.raises(NotConfirmed):
-        await hasty.publish("x", id="x")
-    await primary.config_set("maxmemory", 1)
-    try:
-        pair.replica.thaw()
-        patient = hasty.bound_to(primary, patience_s=20)
-        assert (await patient.publish("x", id="x")).duplicate
-    finally:
-        await primary.config_set("maxmemory", 0)
-
-
 @asynccontextmanager
 async def alone(*options: str) -> AsyncIterator[Client]:
     """Run a server of its own."""
@@ -169,6 +153,22 @@ async def test_publishes_at_the_same_time_share_the_wait(primary: Client) -> Non
             publishing.start_soon(queue.publish, number)
     assert await calls(primary, "wait") - before <= 4
     assert await primary.xlen(KEYS.stream) == 501
+
+
+async def test_a_repeat_waits_for_its_first_try_also_at_maxmemory(
+    pair: Pair, primary: Client
+) -> None:
+    hasty = queue_on(primary, durability="replicated", patience_s=0.5)
+    pair.replica.freeze()
+    with pytest.raises(NotConfirmed):
+        await hasty.publish("x", id="x")
+    await primary.config_set("maxmemory", 1)
+    try:
+        pair.replica.thaw()
+        patient = hasty.bound_to(primary, patience_s=20)
+        assert (await patient.publish("x", id="x")).duplicate
+    finally:
+        await primary.config_set("maxmemory", 0)
 
 
 async def test_publish_many_says_how_many_are_confirmed(pair: Pair, primary: Client) -> None:

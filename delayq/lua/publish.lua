@@ -80,12 +80,15 @@ local function remember(id, dedup_id, due)
   end
 end
 
-local published, stamped = int(now), stamp(now)
+local published, stamped = int(now), nil
 local waiting = {} -- id, due, packed of messages to be scheduled together
 
 -- See `unpacked`.
 local function packed(count, from)
-  if count == 1 then return stamped .. ARGV[from] end
+  if count == 1 then
+    stamped = stamped or stamp(now)
+    return stamped .. ARGV[from]
+  end
   local fields = count == 0 and ARGV[from] or string.sub(cjson.encode({values(count, from)}), 1, -2)
   return fields .. ',"published","' .. published .. '"]'
 end

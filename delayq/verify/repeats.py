@@ -72,6 +72,7 @@ class Repeats:
         self._terms_began: dict[tuple[Where, int], int] = {}
         self._faults: dict[str, list[Fault]] = {}
         self._killed: set[str] = set()
+        """Processes whose kill was logged; the signal may come a little later."""
 
     def take(self, event: Recorded) -> None:
         """Take the next event, in the order of time."""
