@@ -37,14 +37,13 @@ end
 local function schedule_messages(schedule, bodies, arrival, messages)
   if #messages == 0 then return end
   local number = redis.call('INCRBY', arrival, #messages / 3) - #messages / 3
-  local fields, members = {}, {}
+  local fields, members, n = {}, {}, 0
   for i = 1, #messages, 3 do
     number = number + 1
     local arrived = string.format('%012x', number)
-    fields[#fields + 1] = messages[i]
-    fields[#fields + 1] = arrived .. messages[i + 2]
-    members[#members + 1] = messages[i + 1]
-    members[#members + 1] = arrived .. messages[i]
+    fields[n + 1], fields[n + 2] = messages[i], arrived .. messages[i + 2]
+    members[n + 1], members[n + 2] = messages[i + 1], arrived .. messages[i]
+    n = n + 2
   end
   redis.call('HSET', bodies, unpack(fields))
   redis.call('ZADD', schedule, unpack(members))
