@@ -66,9 +66,9 @@ class Outgoing(NamedTuple):
     """As `when` encodes it."""
     size: int
     """How many `fields`, names and values; 1: the body alone; 0: they are packed."""
-    fields: Sequence[str]
-    """What has to wait and is more than a body is packed already: a JSON array, but for its end,
-    which the script adds."""
+    fields: str | Sequence[str]
+    """One text, if it is the body alone, or packed: what has to wait and is more than a body is a
+    JSON array already, but for its end, which the script adds."""
     key: str | None = None
 
     @property
@@ -84,14 +84,7 @@ class Outgoing(NamedTuple):
     @property
     def length(self) -> int:
         """About how many bytes it takes."""
-        return sum(map(len, self.fields))
-
-    def due_ms(self, now_ms: int) -> int:
-        """Tell when it is due, if it is accepted at `now_ms`."""
-        if self.when == _NOW:
-            return now_ms
-        due_ms = int(self.when)
-        return now_ms + due_ms if self.when[0] == "+" else max(now_ms, due_ms)
+        return len(self.fields) if isinstance(self.fields, str) else sum(map(len, self.fields))
 
 
 def when(delay: timedelta | float | None, deliver_at: datetime | None) -> str:
@@ -119,9 +112,15 @@ def _after(seconds: float) -> str:
     return f"+{-(-round(seconds * 1_000_000) // 1000)}"  # rounded down, it would be early
 
 
+def due_ms(when: str, now_ms: int) -> int:
+    """Tell when a message is due, of what `when` made, if it is accepted at `now_ms`."""
+    given_ms = int(when)
+    return now_ms + given_ms if when[0] == "+" else max(now_ms, given_ms)
+
+
 def plain(body: str, message_id: str) -> Outgoing:
     """Make a message of a body that was checked, due now, of which nothing is told."""
-    return Outgoing(message_id, "", _NOW, 1, (body,))
+    return Outgoing(message_id, "", _NOW, 1, body)
 
 
 def outgoing(body: str, options: Options) -> Outgoing:
@@ -130,7 +129,7 @@ def outgoing(body: str, options: Options) -> Outgoing:
     :raises InvalidMessage: if a part breaks a limit, or there is no such option
     """
     if not options:
-        return Outgoing(new_id(), "", _NOW, 1, (within("body", body, MAX_BODY_BYTES),))
+        return plain(checked_body(body), new_id())
     if not _OPTIONS.issuperset(options):
         unknown, known = min(options.keys() - _OPTIONS), ", ".join(Options.__annotations__)
         raise InvalidMessage(f"{unknown}: no such option; there are {known}")
@@ -142,11 +141,11 @@ def outgoing(body: str, options: Options) -> Outgoing:
     due = when(options.get("delay"), options.get("deliver_at"))
     key, headers = options.get("key"), options.get("headers")
     if key is None and not headers:
-        return Outgoing(own_id, told, due, 1, (checked_body(body),))
+        return Outgoing(own_id, told, due, 1, checked_body(body))
     fields = encode_fields(body, key, headers)
     if due == _NOW:
         return Outgoing(own_id, told, due, len(fields), fields, key)
-    return Outgoing(own_id, told, due, 0, (to_json(fields)[:-1],), key)
+    return Outgoing(own_id, told, due, 0, to_json(fields)[:-1], key)
 
 
 def encode_fields(

@@ -17,7 +17,7 @@ from delayq.errors import BacklogFull, DelayqError, ServerUnreachable
 from delayq.events import Event, Unreachable
 from delayq.keys import LaneKeys
 from delayq.outbox import Answer
-from delayq.outgoing import Outgoing, Receipt
+from delayq.outgoing import Outgoing, Receipt, due_ms
 
 PROMOTE_LIMIT = 64
 """Messages moved by one script at most: about a ms of the server's time, among a million."""
@@ -63,7 +63,7 @@ async def publish(
     if len(messages) == 1 and _may_be_simple(terms, messages[0], call):
         now_ms = await _publish_one(client, keys, messages[0], call)
         if now_ms is not None:
-            return _answers(keys.queue, terms, messages, (now_ms,))
+            return [Receipt(messages[0].id, now_ms, duplicate=False)]
     answer, failure = await _publish(client, keys, terms, messages, call, until_s=until_s)
     if not answer:
         call.renew()
@@ -85,8 +85,9 @@ def _may_be_simple(terms: Terms, message: Outgoing, call: Call) -> bool:
 def _publish_one(
     client: Redis, keys: LaneKeys, message: Outgoing, call: Call
 ) -> Awaitable[int | None]:
-    fields = ("body", *message.fields) if message.size == 1 else message.fields
-    args = (call.caller, call.number, ID_WINDOW_MS, message.id, *fields)
+    fields = message.fields
+    named = ("body", fields) if isinstance(fields, str) else fields
+    args = (call.caller, call.number, ID_WINDOW_MS, message.id, *named)
     return scripts.run(client, "publish_one", keys.publishing_one, args)
 
 
@@ -128,7 +129,9 @@ def _arguments(terms: Terms, call: Call, messages: Sequence[Outgoing]) -> list[o
     told = "i" if limit else ""
     for message in messages:
         head = _head(message.when, message.size, message.told or told)
-        args += (message.id, head, *message.fields)
+        fields = message.fields
+        args += (message.id, head)
+        args += (fields,) if isinstance(fields, str) else fields
     return args
 
 
@@ -141,13 +144,14 @@ def _answers(
     queue: str, terms: Terms, messages: Sequence[Outgoing], answer: Sequence[Any]
 ) -> list[Answer]:
     now_ms, limit, durability = int(answer[0]), terms.max_backlog, terms.durability
-    answers: list[Answer] = [Receipt(m.id, m.due_ms(now_ms), False, durability) for m in messages]  # noqa: FBT003
+    due = {when: due_ms(when, now_ms) for when in {message.when for message in messages}}
+    answers: list[Answer] = [Receipt(m.id, due[m.when], False, durability) for m in messages]  # noqa: FBT003
     for at in range(1, len(answer), 4):
-        place, message_id, due_ms, status = answer[at : at + 4]
+        place, message_id, known_ms, status = answer[at : at + 4]
         answers[place - 1] = (
             BacklogFull(f"{queue}: the backlog is at its limit of {limit} messages")
             if status == 2
-            else Receipt(message_id, int(due_ms), duplicate=True, durability=durability)
+            else Receipt(message_id, int(known_ms), duplicate=True, durability=durability)
         )
     return answers
 
