@@ -22,13 +22,17 @@ local function read_stamp(text)
   return (tonumber(string.sub(text, 1, -6), 36) or 0) * 36 ^ 5 + tonumber(string.sub(text, -5), 36)
 end
 
+local dates = {} -- what stamps say
+
 -- The fields of what is scheduled, as it stands in `bodies`; nil if it is no message. It is a body alone, behind its
 -- stamp, or else a JSON array; and both stand behind the arrival number.
 local function unpacked(value)
-  local packed = string.sub(value or '', 13)
-  local published, body = string.match(packed, '^(%w+) (.*)$')
-  if published and #published <= 10 then return {'body', body, 'published', int(read_stamp(published))} end
-  local readable, fields = pcall(cjson.decode, packed)
+  local published = string.match(value or '', '^(%w+) ', 13)
+  if published and #published <= 10 then
+    dates[published] = dates[published] or int(read_stamp(published))
+    return {'body', string.sub(value, 14 + #published), 'published', dates[published]}
+  end
+  local readable, fields = pcall(cjson.decode, string.sub(value or '', 13))
   return readable and type(fields) == 'table' and fields or nil
 end
 
@@ -74,7 +78,7 @@ local function promote_due(stream, schedule, bodies, arrival, dead, now, limit)
     if bytes > ENOUGH_BYTES then break end
     local id = string.sub(due[i], 13)
     local packed = redis.call('HGET', bodies, id)
-    local fields, due_ms = unpacked(packed), int(due[i + 1])
+    local fields, due_ms = unpacked(packed), string.match(due[i + 1], '^%d+$') or int(due[i + 1])
     local added = fields and #fields > 0 and #fields % 2 == 0 and #fields <= MAX_VALUES
     if added then
       added = not redis.pcall('XADD', stream, '*', 'id', id, 'due', due_ms, unpack(fields)).err
