@@ -207,7 +207,7 @@ class Queue(Lanes, Generic[B]):
     ) -> Receipts:
         """Publish many messages in their order, up to 500, or 1 MB, by one script call.
 
-        Fewer where they take longer: a quarter as many of those that are scheduled, half as many,
+        Fewer where they take longer: a sixth as many of those that are scheduled, half as many,
         or less, of those that may be known by an id, or find the queue full.
 
         :param messages: bodies, or what `message` made of them

@@ -335,10 +335,10 @@ async def test_publish_many_is_all_or_nothing_for_each_call(
     [
         ({}, False, [500, 100]),
         ({"key": "k"}, False, [250, 250, 100]),
-        ({"delay": 1}, False, [125] * 4 + [100]),
+        ({"delay": 1}, False, [84] * 7 + [12]),
         ({"id": "i"}, False, [125, 125, 125, 125, 100]),
         ({}, True, [125, 125, 125, 125, 100]),
-        ({"dedup_id": "d", "delay": 1}, False, [72] * 8 + [24]),
+        ({"dedup_id": "d", "delay": 1}, False, [56] * 10 + [40]),
     ],
 )
 def test_a_call_has_fewer_messages_where_they_take_longer(
