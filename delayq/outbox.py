@@ -2,8 +2,9 @@
 
 Whoever finds nobody sending, sends: itself, and all who come in the same turn of the event loop
 where several did before. Whoever finds somebody sending waits for that call's end, and then one of
-those that wait sends for all of them. A call that is cut off, because its sender was cancelled, is
-made again, the same, by one of the others.
+those that wait sends for all of them, and for those that were answered and come again. Where they
+are many a call takes half of them: see `MANY`. A call that is cut off, because its sender was
+cancelled, is made again, the same, by one of the others.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from delayq.caller import Call, Caller
 from delayq.clock import mono_s
@@ -22,6 +24,10 @@ MAX_MESSAGES = 500
 count for several: see `_weight`."""
 MAX_BYTES = 1_000_000
 """Bytes sent by one script, beyond which no message is added."""
+MANY = 64
+"""From so many publishers on a call takes half of them: the server is at work while those that were
+answered make their next messages. Fewer are sooner done together, as a call by itself takes the
+server the time of ten messages."""
 
 _PASSING = (ServerUnreachable, NotConfirmed)
 """What a repeat of the call may mend."""
@@ -105,8 +111,8 @@ class Outbox:
         self._cut: _Batch | None = None
         """A call whose answer nobody heard."""
         self._leader: _Slot | None = None
-        self._shared = False
-        """Whether the last call was for several: they are likely to come again, all at once."""
+        self._away = 0
+        """How many the last call was for, which are likely to come again, all at once."""
 
     async def post(self, message: Outgoing) -> Receipt:
         """Send a message, and return its receipt.
@@ -116,14 +122,16 @@ class Outbox:
         slot = _Slot(message, mono_s() + self._patience_s)
         self._waiting.append(slot)
         try:
-            if self._leader is None:
+            alone = self._leader is None
+            if alone:
                 self._leader = slot
-                if self._shared:
-                    await asyncio.sleep(0)
             else:
                 slot.turn = asyncio.get_running_loop().create_future()
                 await slot.turn
             if slot.answer is None:
+                if self._away > 1 and (alone or not self._many):
+                    await asyncio.sleep(0)
+                    self._away = 0
                 await self._lead(slot)
         except BaseException:
             self._withdraw(slot)
@@ -139,7 +147,6 @@ class Outbox:
         While the server is away each leads for as long as it has patience itself.
         """
         batch, self._cut = self._cut or _Batch(self._caller.call(), self._take()), None
-        self._shared = len(batch.slots) > 1
         answers: Sequence[Answer]
         try:
             messages = [slot.message for slot in batch.slots]
@@ -157,10 +164,18 @@ class Outbox:
             if passing:
                 again.append(slot)
             if not passing or slot is leader or not self._has_time(slot):
-                _answer(slot, answer)
+                slot.answer, slot.gone = answer, True
         if not all(slot.gone for slot in again):
             self._cut = _Batch(batch.call, again)
-        self._pass_on()
+        self._away = len(batch.slots)
+        self._pass_on()  # first: the next call is on its way when those that are answered go on
+        for slot in batch.slots:
+            if slot.gone:
+                _wake(slot)
+
+    @property
+    def _many(self) -> bool:
+        return len(self._waiting) + self._away >= MANY
 
     def _has_time(self, slot: _Slot) -> bool:
         return slot.ends_at > mono_s() + self._least_s
@@ -168,12 +183,16 @@ class Outbox:
     def _give_up(self, error: ServerUnreachable) -> None:
         """Fail those that waited behind a call in vain, and have hardly any time left for one."""
         while self._waiting and not self._has_time(self._waiting[0]):
-            _answer(self._waiting.popleft(), type(error)(*error.args))
+            slot = self._waiting.popleft()
+            slot.answer, slot.gone = type(error)(*error.args), True
+            _wake(slot)
 
     def _take(self) -> list[_Slot]:
         if len(self._waiting) == 1:
             return [self._waiting.popleft()]
-        batch = next(batches((slot.message for slot in self._waiting), limited=self._limited))
+        most = (len(self._waiting) + self._away + 1) // 2 if self._many else None
+        messages = (slot.message for slot in islice(self._waiting, most))
+        batch = next(batches(messages, limited=self._limited))
         return [self._waiting.popleft() for _ in batch]
 
     def _pass_on(self) -> None:
@@ -184,8 +203,8 @@ class Outbox:
         self._leader = None
         if candidates:
             self._leader = next((slot for slot in candidates if not slot.gone), None)
-        if self._leader and self._leader.turn:
-            _wake(self._leader.turn)
+        if self._leader:
+            _wake(self._leader)
 
     def _withdraw(self, slot: _Slot) -> None:
         slot.gone = True
@@ -195,12 +214,6 @@ class Outbox:
             self._pass_on()
 
 
-def _answer(slot: _Slot, answer: Answer) -> None:
-    slot.answer, slot.gone = answer, True
-    if slot.turn:
-        _wake(slot.turn)
-
-
-def _wake(turn: "asyncio.Future[None]") -> None:
-    if not turn.done():
-        turn.set_result(None)
+def _wake(slot: _Slot) -> None:
+    if slot.turn and not slot.turn.done():
+        slot.turn.set_result(None)

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import anyio
@@ -11,7 +12,7 @@ from delayq import BacklogFull, Message, Queue, Server, ServerUnreachable
 from delayq.caller import Call, Caller
 from delayq.clock import Clock, mono_s
 from delayq.errors import DelayqError, NotConfirmed
-from delayq.outbox import Answer, Outbox, batches
+from delayq.outbox import MANY, Answer, Outbox, batches
 from delayq.outgoing import Outgoing, Receipt
 from delayq.outgoing import outgoing as checked
 from delayq.publishing import Terms, publish
@@ -75,6 +76,37 @@ async def test_a_publish_is_one_call_also_where_what_is_due_waits_for_a_hook(
     before = await scripts_run(client)
     await queue.publish("second")
     assert await scripts_run(client) - before == 1
+
+
+@pytest.mark.parametrize(("publishers", "parties"), [(10, 1), (MANY, 2), (300, 2)])
+async def test_many_publishers_are_two_parties_that_take_turns(
+    publishers: int, parties: int
+) -> None:
+    calls, away, at_work = list[set[str]](), set[str](), list[int]()
+
+    async def send(batch: Sequence[Outgoing], _call: Call, _until_s: float) -> list[Answer]:
+        at_work.append(len(away))
+        calls.append({message.id for message in batch})
+        away.update(calls[-1])
+        await anyio.lowlevel.checkpoint()
+        return [Receipt(message.id, 0, duplicate=False) for message in batch]
+
+    outbox = Outbox(send)
+
+    async def publish(publisher: int) -> None:
+        for _ in range(10):
+            await outbox.post(outgoing(str(publisher)))
+            away.discard(str(publisher))
+
+    async with anyio.create_task_group() as publishing:
+        for publisher in range(publishers):
+            publishing.start_soon(publish, publisher)
+    steady = calls[4:-4]
+    assert {len(call) * parties // publishers for call in steady} == {1}
+    for before, after in pairwise(steady):  # whoever sent for the others comes again at once
+        assert len(before & after) == publishers if parties == 1 else len(before & after) <= 1
+    # Those that the last call was for have not come again when the next is sent.
+    assert min(at_work[4:-4]) >= publishers // 2 - 1 if parties == 2 else max(at_work) == 0
 
 
 async def test_a_lone_publish_is_sent_at_once() -> None:

@@ -150,6 +150,16 @@ MOVING = [
         ("outbox.py", "            if passing:\n", "            if True:\n"),
     ),
     mutant(
+        "many publishers are answered before the others send",
+        "test_outbox.py::test_many_publishers_are_two_parties_that_take_turns[64-2]",
+        ("outbox.py", " and (alone or not self._many):", ":"),
+    ),
+    mutant(
+        "all publishers share one call, however many",
+        "test_outbox.py::test_many_publishers_are_two_parties_that_take_turns[300-2]",
+        ("outbox.py", " // 2 if self._many else None", " if self._many else None"),
+    ),
+    mutant(
         "a repeat that adds nothing is refused at maxmemory",
         "test_durability.py::test_a_repeat_waits_for_its_first_try_also_at_maxmemory",
         ("lua/publish.lua", "if accepted == 0 then redis.call('HDEL', dedup, '') end"),
