@@ -17,11 +17,11 @@ from itertools import islice
 from delayq.caller import Call, Caller
 from delayq.clock import mono_s
 from delayq.errors import DelayqError, NotConfirmed, ServerUnreachable
-from delayq.outgoing import Outgoing, Receipt
+from delayq.outgoing import NOW, Outgoing, Receipt
 
 MAX_MESSAGES = 500
 """Messages sent by one script at most, 1 to 2 ms of the server's time; those that take more of it
-count for several: see `_weight`."""
+count for several: see `batches`."""
 MAX_BYTES = 1_000_000
 """Bytes sent by one script, beyond which no message is added."""
 MANY = 64
@@ -40,31 +40,27 @@ Send = Callable[[Sequence[Outgoing], Call, float], Awaitable[list[Answer]]]
 def batches(messages: Iterable[Outgoing], *, limited: bool = False) -> Iterator[list[Outgoing]]:
     """Part messages, in their order, into what one script call takes.
 
+    One that is scheduled counts for six: it takes 2.5 times as long as a body that is due now, and
+    8 times just after the server's tables have doubled, at half a million and so on, as each change
+    moves a part of what is in them to memory that the server has not used before: three page faults
+    a message, some 10 µs each in a virtual machine.
+
     :param limited: whether the queue has a `max_backlog`, so that each is looked up
     """
     batch: list[Outgoing] = []
     size, room = 0, MAX_MESSAGES
     for message in messages:
-        if batch and (room <= 0 or size >= MAX_BYTES):
+        if room <= 0 or size >= MAX_BYTES:
             yield batch
             batch, size, room = [], 0, MAX_MESSAGES
         batch.append(message)
-        size += message.length
-        room -= _weight(message, limited=limited)
+        _, told, when, values, fields, _ = message  # properties and calls take as long as all else
+        size += len(fields) if isinstance(fields, str) else sum(map(len, fields))
+        room -= 6 if when != NOW else 1 if values == 1 else 2
+        if told or limited:
+            room -= 3
     if batch:
         yield batch
-
-
-def _weight(message: Outgoing, *, limited: bool) -> int:
-    """Return about how many times the time of a body that is due now a message takes.
-
-    One that is scheduled takes 2.5 times as long, and 8 times just after the server's tables have
-    doubled, at half a million and so on, as each change moves a part of what is in them, to memory
-    that the server has not used before: three page faults a message, some 10 us each in a virtual
-    machine.
-    """
-    alone = 1 if message.size == 1 else 2
-    return (6 if message.delayed else alone) + (3 if message.told or limited else 0)
 
 
 @dataclass(eq=False, slots=True)

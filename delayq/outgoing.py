@@ -15,7 +15,8 @@ MAX_KEY_BYTES = 256
 MAX_HEADERS_BYTES = 16_384
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
-_NOW = "+0"
+NOW = "+0"
+"""As `when` encodes what is due now."""
 
 
 class Receipt(NamedTuple):
@@ -79,12 +80,7 @@ class Outgoing(NamedTuple):
     @property
     def delayed(self) -> bool:
         """Whether it is to wait, as far as its publisher knows."""
-        return self.when != _NOW
-
-    @property
-    def length(self) -> int:
-        """About how many bytes it takes."""
-        return len(self.fields) if isinstance(self.fields, str) else sum(map(len, self.fields))
+        return self.when != NOW
 
 
 def when(delay: timedelta | float | None, deliver_at: datetime | None) -> str:
@@ -120,7 +116,7 @@ def due_ms(when: str, now_ms: int) -> int:
 
 def plain(body: str, message_id: str) -> Outgoing:
     """Make a message of a body that was checked, due now, of which nothing is told."""
-    return Outgoing(message_id, "", _NOW, 1, body)
+    return Outgoing(message_id, "", NOW, 1, body)
 
 
 def outgoing(body: str, options: Options) -> Outgoing:
@@ -143,7 +139,7 @@ def outgoing(body: str, options: Options) -> Outgoing:
     if key is None and not headers:
         return Outgoing(own_id, told, due, 1, checked_body(body))
     fields = encode_fields(body, key, headers)
-    if due == _NOW:
+    if due == NOW:
         return Outgoing(own_id, told, due, len(fields), fields, key)
     return Outgoing(own_id, told, due, 0, to_json(fields)[:-1], key)
 

@@ -127,11 +127,12 @@ def _arguments(terms: Terms, call: Call, messages: Sequence[Outgoing]) -> list[o
     ]
     # Which of them a full queue had room for is known, if the call is made again, by their ids.
     told = "i" if limit else ""
-    for message in messages:
-        head = _head(message.when, message.size, message.told or told)
-        fields = message.fields
-        args += (message.id, head)
-        args += (fields,) if isinstance(fields, str) else fields
+    for message_id, known_by, when, size, fields, _ in messages:
+        head = _head(when, size, known_by or told)
+        if isinstance(fields, str):
+            args += (message_id, head, fields)
+        else:
+            args += (message_id, head, *fields)
     return args
 
 
@@ -145,7 +146,10 @@ def _answers(
 ) -> list[Answer]:
     now_ms, limit, durability = int(answer[0]), terms.max_backlog, terms.durability
     due = {when: due_ms(when, now_ms) for when in {message.when for message in messages}}
-    answers: list[Answer] = [Receipt(m.id, due[m.when], False, durability) for m in messages]  # noqa: FBT003
+    answers: list[Answer] = [
+        Receipt(message_id, due[when], False, durability)  # noqa: FBT003
+        for message_id, _, when, _, _, _ in messages
+    ]
     for at in range(1, len(answer), 4):
         place, message_id, known_ms, status = answer[at : at + 4]
         answers[place - 1] = (

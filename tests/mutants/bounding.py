@@ -34,7 +34,7 @@ BOUNDING = [
     mutant(
         "a call takes as many of those that take longer",
         "test_outbox.py::test_a_call_has_fewer_messages_where_they_take_longer",
-        ("outbox.py", "room -= _weight(message, limited=limited)", "room -= 1"),
+        ("outbox.py", "room -= 6 if when != NOW else 1 if values == 1 else 2", "room -= 1"),
     ),
     mutant(
         "a batch is read before the next is called for",
