@@ -35,6 +35,7 @@ OnDue = Callable[[Message], Awaitable[Any]]
 """A hook of the poller: given a message that is due, it returns the body to go on with."""
 
 MAX_DEDUP_WINDOW_S = 30 * 86_400.0
+MAX_PATIENCE_S = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Queue(Lanes, Generic[B]):
     dedup_window_s: float = 3600.0
     """How long a `dedup_id` is known."""
     patience_s: float = 3.0
-    """How long a publish is tried again while the server is away."""
+    """How long a publish is tried again while the server is away; a day at most."""
     past_due: bool = True
     """False for those who do not know the queue's `on_due`: they leave promoting to the pollers,
     and publish behind what is due."""
@@ -88,6 +89,8 @@ class Queue(Lanes, Generic[B]):
             raise ValueError(
                 f"dedup_window_s: 1 to {MAX_DEDUP_WINDOW_S:.0f} (got {self.dedup_window_s})"
             )
+        if not 0 <= self.patience_s <= MAX_PATIENCE_S:
+            raise ValueError(f"patience_s: 0 to {MAX_PATIENCE_S:.0f} (got {self.patience_s})")
         registration = Registration(self.keys.namespace, self.name, self.lanes)
         object.__setattr__(self, "registration", self.registration or registration)
         # What waits for less does not wait behind what waits for more.

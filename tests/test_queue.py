@@ -132,6 +132,24 @@ async def test_what_is_known_for_long_does_not_end_sooner_as_others_know_less_lo
         assert await client.pttl(key) > 86_400_000
 
 
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"max_backlog": 0},
+        {"dedup_window_s": 0.5},
+        {"dedup_window_s": math.inf},
+        {"patience_s": -1},
+        {"patience_s": math.inf},
+        {"patience_s": math.nan},
+    ],
+)
+async def test_a_number_out_of_range_is_refused(
+    make_queue: MakeQueue, declared: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(declared))}: "):
+        make_queue(**declared)
+
+
 async def test_a_fetch_that_failed_tells_its_repeat_of_no_deliveries_before_it(
     client: Client, queue: Queue, pending: Pending, lease: Lease
 ) -> None:
