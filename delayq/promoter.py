@@ -15,6 +15,9 @@ from delayq.schedule import Schedule, Scheduled
 
 SAFETY_S = 1.0
 """The longest time without a look at the schedule."""
+NEAR_S = 0.002
+"""So long before the next due time the schedule is looked at once more: where nothing else is to be
+done, this process, the server and all between them sleep, and would take a ms to wake up then."""
 HOOK_TIMEOUT_S = 10.0
 """How long `on_due` may take for one message."""
 
@@ -40,7 +43,8 @@ class Promoter:
             while True:
                 wait_s = await outlast(self.turn, self.name, self.observe)
                 if wait_s > 0:
-                    with self._queue.clock.limit(wait_s):
+                    near_s = wait_s - NEAR_S
+                    with self._queue.clock.limit(near_s if near_s > NEAR_S else wait_s):
                         self.idle = True
                         await bell.wait(SAFETY_S)
                     self.idle = False

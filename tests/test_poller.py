@@ -2,13 +2,14 @@
 
 import asyncio
 import math
+from contextlib import AbstractContextManager
 
 import anyio
 import anyio.lowlevel
 import pytest
 
 from delayq import Message, Poller, Producer, Queue, Server
-from delayq.clock import real_ms
+from delayq.clock import Clock, real_ms
 from delayq.distribution import quantile
 from delayq.events import (
     Corrected,
@@ -20,7 +21,7 @@ from delayq.events import (
     TookOver,
     Unreachable,
 )
-from delayq.promoter import SAFETY_S
+from delayq.promoter import NEAR_S, SAFETY_S
 from delayq.tape import Tape
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.roles import troupe
@@ -178,6 +179,35 @@ async def test_messages_are_on_time_and_none_is_early(
     middle = quantile(late, 0.5)
     assert middle is not None
     assert middle <= 10
+
+
+class Noting(Clock):
+    """Time that moves on by what is waited for."""
+
+    def __init__(self) -> None:
+        self.ms, self.waits = 1_800_000_000_000, list[float]()
+
+    def now_ms(self) -> int:
+        return self.ms
+
+    def limit(self, seconds: float) -> AbstractContextManager[anyio.CancelScope]:
+        self.waits.append(seconds)
+        if math.isinf(seconds):
+            return super().limit(seconds)
+        self.ms += round(seconds * 1000)
+        return super().limit(0)
+
+
+async def test_shortly_before_a_message_is_due_the_schedule_is_looked_at_once_more(
+    server: Server, make_queue: MakeQueue
+) -> None:
+    clock = Noting()
+    queue = make_queue(clock=clock)
+    await queue.publish("x", delay=0.5)
+    async with troupe(server, queue) as t:
+        t.poller()
+        await t.tape.until(Promoted)
+    assert clock.waits[:2] == pytest.approx([0.5 - NEAR_S, NEAR_S])
 
 
 async def test_a_message_due_earlier_wakes_the_poller(server: Server, queue: Queue) -> None:

@@ -150,6 +150,11 @@ MOVING = [
         ("outbox.py", "            if passing:\n", "            if True:\n"),
     ),
     mutant(
+        "all sleep until a message is due",
+        "test_poller.py::test_shortly_before_a_message_is_due_the_schedule_is_looked_at_once_more",
+        ("promoter.py", "near_s if near_s > NEAR_S else wait_s", "wait_s"),
+    ),
+    mutant(
         "many publishers are answered before the others send",
         "test_outbox.py::test_many_publishers_are_two_parties_that_take_turns[64-2]",
         ("outbox.py", " and (alone or not self._many):", ":"),
