@@ -8,7 +8,6 @@ cancelled, is made again, the same, by one of the others.
 """
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -92,7 +91,7 @@ class Outbox:
     def __init__(
         self,
         send: Send,
-        patience_s: float = math.inf,
+        patience_s: float = 3.0,
         *,
         limited: bool = False,
         least_s: float = 0.0,

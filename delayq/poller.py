@@ -1,8 +1,7 @@
 """The delay poller: sleeps until the next due time, and moves what is due to the stream.
 
-Three things wake it: an exact timer for the next due time, and shortly before it, the bell for an
-earlier one, and a safety poll, which is the truth where a bell was lost. Any number may run side by
-side.
+Three things wake it: an exact timer for the next due time, the bell for an earlier one, and a
+safety poll, which is the truth where a bell was lost. Any number may run side by side.
 """
 
 import anyio

@@ -7,6 +7,7 @@ import anyio
 
 from delayq.bells import Bells
 from delayq.cancelled import cancelled_inside
+from delayq.clock import mono_s
 from delayq.connection import outlast
 from delayq.errors import named
 from delayq.events import Corrected, CorrectionFailed, Observer, Promoted
@@ -15,11 +16,20 @@ from delayq.schedule import Schedule, Scheduled
 
 SAFETY_S = 1.0
 """The longest time without a look at the schedule."""
-NEAR_S = 0.002
-"""So long before the next due time the schedule is looked at once more: where nothing else is to be
-done, this process, the server and all between them sleep, and would take a ms to wake up then."""
+NEAR_S = 0.001
+"""So long before it is time, the schedule has been looked at once more: where nothing else is to be
+done, this process, the server and all between them sleep, and take a ms to wake up."""
 HOOK_TIMEOUT_S = 10.0
 """How long `on_due` may take for one message."""
+
+
+def until_near(wait_s: float, look_s: float) -> float:
+    """Return how long to wait, if `wait_s` are left: until that, or to be near it after one look.
+
+    :param look_s: how long a look takes; if it takes all that is left there is no other
+    """
+    near_s = wait_s - NEAR_S - look_s
+    return near_s if near_s > NEAR_S else wait_s
 
 
 class Promoter:
@@ -41,10 +51,12 @@ class Promoter:
         bell = bells.bell(self._queue.keys.bell)
         try:
             while True:
+                began_s = mono_s()
                 wait_s = await outlast(self.turn, self.name, self.observe)
                 if wait_s > 0:
-                    near_s = wait_s - NEAR_S
-                    with self._queue.clock.limit(near_s if near_s > NEAR_S else wait_s):
+                    if self._queue.clock.now_ms() is None:
+                        wait_s = until_near(wait_s, mono_s() - began_s)
+                    with self._queue.clock.limit(wait_s):
                         self.idle = True
                         await bell.wait(SAFETY_S)
                     self.idle = False

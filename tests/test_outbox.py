@@ -142,6 +142,30 @@ async def test_a_publisher_that_is_cancelled_holds_up_no_other(cancelled: str) -
     assert gate.calls[-1] == ["later"]
 
 
+async def test_a_leader_cancelled_while_others_come_again_leaves_the_call_to_them() -> None:
+    gate, scope = Gate(), anyio.CancelScope()
+    gate.open.set()
+    outbox = Outbox(gate.send)
+
+    async def cancelled() -> None:
+        with scope:
+            await outbox.post(outgoing("cancelled"))
+
+    async def cancel() -> None:
+        scope.cancel()
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as posting:  # one, then those that came meanwhile
+            for name in "abc":
+                posting.start_soon(outbox.post, outgoing(name))
+        async with anyio.create_task_group() as posting:
+            posting.start_soon(cancelled)
+            for name in "de":
+                posting.start_soon(outbox.post, outgoing(name))
+            posting.start_soon(cancel)
+    assert gate.calls == [["a"], ["b", "c"], ["d", "e"]]
+
+
 async def test_a_leader_cancelled_in_flight_leaves_its_followers_sent_once(
     client: Client, queue: Queue
 ) -> None:

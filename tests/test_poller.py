@@ -3,12 +3,14 @@
 import asyncio
 import math
 from contextlib import AbstractContextManager
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
 from delayq import Message, Poller, Producer, Queue, Server
+from delayq.bells import Bells
 from delayq.clock import Clock, real_ms
 from delayq.distribution import quantile
 from delayq.events import (
@@ -20,8 +22,9 @@ from delayq.events import (
     Recovered,
     TookOver,
     Unreachable,
+    unobserved,
 )
-from delayq.promoter import NEAR_S, SAFETY_S
+from delayq.promoter import NEAR_S, SAFETY_S, Promoter, until_near
 from delayq.tape import Tape
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.roles import troupe
@@ -181,33 +184,55 @@ async def test_messages_are_on_time_and_none_is_early(
     assert middle <= 10
 
 
-class Noting(Clock):
-    """Time that moves on by what is waited for."""
-
-    def __init__(self) -> None:
-        self.ms, self.waits = 1_800_000_000_000, list[float]()
-
-    def now_ms(self) -> int:
-        return self.ms
-
-    def limit(self, seconds: float) -> AbstractContextManager[anyio.CancelScope]:
-        self.waits.append(seconds)
-        if math.isinf(seconds):
-            return super().limit(seconds)
-        self.ms += round(seconds * 1000)
-        return super().limit(0)
-
-
-async def test_shortly_before_a_message_is_due_the_schedule_is_looked_at_once_more(
-    server: Server, make_queue: MakeQueue
+@pytest.mark.parametrize(
+    ("left_s", "look_s", "wait_s"),
+    [
+        (0.5, 0, 0.5 - NEAR_S),
+        (0.5, 0.003, 0.497 - NEAR_S),
+        (0.5, 0.499, 0.5),
+        (2 * NEAR_S, 0, 2 * NEAR_S),
+        (math.inf, 1, math.inf),
+    ],
+)
+def test_one_look_more_ends_shortly_before_it_is_time(
+    left_s: float, look_s: float, wait_s: float
 ) -> None:
-    clock = Noting()
-    queue = make_queue(clock=clock)
-    await queue.publish("x", delay=0.5)
-    async with troupe(server, queue) as t:
-        t.poller()
-        await t.tape.until(Promoted)
-    assert clock.waits[:2] == pytest.approx([0.5 - NEAR_S, NEAR_S])
+    assert until_near(left_s, look_s) == pytest.approx(wait_s)
+
+
+async def test_the_poller_wakes_shortly_before_it_is_time_to_look(make_queue: MakeQueue) -> None:
+    waits, slept = list[float](), anyio.Event()
+
+    class Noting(Clock):
+        def limit(self, seconds: float) -> AbstractContextManager[anyio.CancelScope]:
+            waits.append(seconds)
+            return super().limit(0)
+
+    class Scripted(Promoter):
+        async def turn(self, now_ms: int | None = None) -> float:  # noqa: ARG002 - as it is
+            if waits:
+                slept.set()
+            return 3600
+
+    class Silent(Bells):
+        def __init__(self) -> None:
+            pass
+
+        def bell(self, _name: str) -> Any:
+            return self
+
+        async def wait(self, _seconds: float) -> None:
+            await anyio.sleep_forever()
+
+        def let_go(self, *_bells: Any) -> None:
+            pass
+
+    promoter = Scripted(make_queue(clock=Noting()), "poller", unobserved)
+    async with anyio.create_task_group() as promoting:
+        promoting.start_soon(promoter.run, Silent())
+        await slept.wait()
+        promoting.cancel_scope.cancel()
+    assert 3600 - 1 < waits[0] <= 3600 - NEAR_S
 
 
 async def test_a_message_due_earlier_wakes_the_poller(server: Server, queue: Queue) -> None:

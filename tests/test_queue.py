@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from delayq import InvalidMessage, Queue, Retry, Server
 from delayq import schedule as schedule_module
+from delayq.clock import Clock
 from delayq.delivered import Malformed
 from delayq.errors import GroupMissing
 from delayq.keys import GROUP
@@ -509,6 +510,26 @@ async def test_a_retried_message_keeps_its_id_fields_and_deliveries(
     third = (await pending.fetch(lease, "-", 1)).deliveries[0]
     assert isinstance(third, Delivery)
     assert (third.message.deliveries, third.message.published_ms) == (3, published_ms)
+
+
+async def test_when_each_was_published_is_told_of_each_that_is_promoted_at_once(
+    client: Client, make_queue: MakeQueue
+) -> None:
+    class At(Clock):
+        ms = 1_800_000_000_000
+
+        def now_ms(self) -> int:
+            return self.ms
+
+    clock, published = At(), list[int]()
+    queue = make_queue(clock=clock)
+    for _ in range(3):
+        published.append((await queue.publish("x", delay=60)).due_ms - 60_000)
+        clock.ms += 1_000
+    assert len(set(published)) == 3
+    assert await Schedule(queue).promote(clock.ms + 60_000) == (3, None)
+    found = [int(fields["published"]) for _, fields in await client.xrange(KEYS.stream)]
+    assert found == published
 
 
 async def test_two_foreign_entries_of_one_id_survive_each_others_retry(

@@ -150,9 +150,18 @@ MOVING = [
         ("outbox.py", "            if passing:\n", "            if True:\n"),
     ),
     mutant(
+        "what was published at one time was so at another",
+        "test_queue.py::test_when_each_was_published_is_told_of_each_that_is_promoted_at_once",
+        (
+            "lua/prelude/schedule.lua",
+            "dates[published] = dates[published] or",
+            "dates[published] = dates[next(dates)] or",
+        ),
+    ),
+    mutant(
         "all sleep until a message is due",
-        "test_poller.py::test_shortly_before_a_message_is_due_the_schedule_is_looked_at_once_more",
-        ("promoter.py", "near_s if near_s > NEAR_S else wait_s", "wait_s"),
+        "test_poller.py::test_the_poller_wakes_shortly_before_it_is_time_to_look",
+        ("promoter.py", "wait_s = until_near(wait_s, mono_s() - began_s)", "pass"),
     ),
     mutant(
         "many publishers are answered before the others send",
