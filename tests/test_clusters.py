@@ -16,6 +16,7 @@ from delayq.errors import ServerRefused
 from delayq.events import LeaseEnded, StoodBy, TookOver
 from delayq.link import Link
 from delayq.verify.cluster import state
+from delayq.wire import ANSWER_S
 from tests.clusters import SERVICE, Node, RealCluster, RealSentinels, Watcher, until
 from tests.conftest import KEYS
 from tests.roles import Troupe, troupe
@@ -101,7 +102,7 @@ class Load:
     def went_on(self) -> None:
         """Check that it did: soon, in order, and with all but what had no copy yet."""
         assert self.longest_s < SOON_S
-        assert self.took_s < SOON_S
+        assert self.took_s < SOON_S + ANSWER_S  # one call more may go to who answers nobody
         assert self.begun == sorted(self.begun)
         assert len(set(self.t.bodies)) >= 3 * COUNT - UNCOPIED
 
