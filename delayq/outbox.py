@@ -74,6 +74,15 @@ class _Slot:
     gone: bool = False
     """Whoever posted it waits no more: it was answered, or cancelled."""
 
+    def end(self, answer: Answer) -> None:
+        """Give the answer, which whoever waits hears when it is woken."""
+        self.answer, self.gone = answer, True
+
+    def wake(self) -> None:
+        """Let whoever waits go on: it was answered, or it is its turn to send."""
+        if self.turn and not self.turn.done():
+            self.turn.set_result(None)
+
 
 @dataclass(eq=False, slots=True)
 class _Batch:
@@ -159,14 +168,14 @@ class Outbox:
             if passing:
                 again.append(slot)
             if not passing or slot is leader or not self._has_time(slot):
-                slot.answer, slot.gone = answer, True
+                slot.end(answer)
         if not all(slot.gone for slot in again):
             self._cut = _Batch(batch.call, again)
         self._away = len(batch.slots)
         self._pass_on()  # first: the next call is on its way when those that are answered go on
         for slot in batch.slots:
             if slot.gone:
-                _wake(slot)
+                slot.wake()
 
     @property
     def _many(self) -> bool:
@@ -179,8 +188,8 @@ class Outbox:
         """Fail those that waited behind a call in vain, and have hardly any time left for one."""
         while self._waiting and not self._has_time(self._waiting[0]):
             slot = self._waiting.popleft()
-            slot.answer, slot.gone = type(error)(*error.args), True
-            _wake(slot)
+            slot.end(type(error)(*error.args))
+            slot.wake()
 
     def _take(self) -> list[_Slot]:
         if len(self._waiting) == 1:
@@ -199,7 +208,7 @@ class Outbox:
         if candidates:
             self._leader = next((slot for slot in candidates if not slot.gone), None)
         if self._leader:
-            _wake(self._leader)
+            self._leader.wake()
 
     def _withdraw(self, slot: _Slot) -> None:
         slot.gone = True
@@ -207,8 +216,3 @@ class Outbox:
             self._waiting.remove(slot)
         if slot is self._leader:
             self._pass_on()
-
-
-def _wake(slot: _Slot) -> None:
-    if slot.turn and not slot.turn.done():
-        slot.turn.set_result(None)
