@@ -1,6 +1,5 @@
 """What a publish waits for: the receipt says no more than the server confirmed."""
 
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,18 +19,12 @@ from delayq import (
 )
 from delayq.errors import ServerRefused
 from delayq.outgoing import Receipt
+from delayq.verify.server import free_port
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.processes import run
 from tests.proxy import losing
 from tests.servers import RealServer
 from tests.state import messages
-
-
-def free_port() -> int:
-    with socket.socket() as tried:
-        tried.bind(("127.0.0.1", 0))
-        port: int = tried.getsockname()[1]
-        return port
 
 
 class Pair:

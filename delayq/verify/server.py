@@ -1,6 +1,8 @@
 """Servers of a run's own, which may be killed, frozen, and started again on the same data."""
 
+import itertools
 import os
+import secrets
 import signal
 import socket
 from collections.abc import Sequence
@@ -18,7 +20,11 @@ from delayq.verify.replicated import QUICK, Node
 from delayq.verify.sentinels import WATCHERS, Sentinels, configuration
 
 Fsync = Literal["always", "everysec", "none"]
+_PORTS = range(10_000, 20_000)
 _BUS = 10_000
+"""A node listens for the others of its Cluster so much above its port. All are below the ports that
+systems give to whoever connects: such a one could be taken again before its node has started."""
+_untried = itertools.cycle(secrets.SystemRandom().sample(_PORTS, len(_PORTS)))
 _LOOK_S = 0.01
 
 
@@ -147,9 +153,8 @@ def own_sentinels(folder: Path, options: Sequence[str], program: Path | None) ->
 def free_port() -> int:
     """Return a port on which nobody listens, nor on that of its cluster bus."""
     while True:
-        with socket.socket() as tried, socket.socket() as bus:
-            tried.bind(("127.0.0.1", 0))
-            port: int = tried.getsockname()[1]
-            with suppress(OSError, OverflowError):
-                bus.bind(("127.0.0.1", port + _BUS))
-                return port
+        port = next(_untried)
+        with socket.socket() as own, socket.socket() as bus, suppress(OSError):
+            own.bind(("127.0.0.1", port))
+            bus.bind(("127.0.0.1", port + _BUS))
+            return port
