@@ -6,7 +6,8 @@ import anyio
 from redis.asyncio import Redis
 
 from delayq import scripts
-from delayq.keys import LaneKeys
+from delayq.clock import as_argument
+from delayq.keys import LaneKeys, own_name_of
 from delayq.record import number
 
 SEEN_MS = 12_000
@@ -41,7 +42,7 @@ async def who(client: Redis, keys: LaneKeys) -> Active | None:
     epoch = number(about[1])
     if about[0] is None or epoch is None:
         return None
-    name = about[0].rpartition("@")[0]
+    name = own_name_of(about[0])
     return Active(name, epoch, number(about[2]) or 0, now_ms, standby)
 
 
@@ -81,6 +82,6 @@ async def resume(
     scheduled = [keys.schedule, keys.bodies, keys.bell]
     touched = [keys.halted, keys.stream, keys.dead, *scheduled]
     touched += [keys.parked, keys.waiting, keys.vacancy]
-    args = ["" if now_ms is None else now_ms, keys.group, int(skip)]
+    args = [as_argument(now_ms), keys.group, int(skip)]
     message_id: str = await scripts.run(client, "resume", touched, args)
     return message_id or None

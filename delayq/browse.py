@@ -8,6 +8,7 @@ from typing import get_args
 from redis.asyncio import Redis
 
 from delayq import scripts
+from delayq.clock import as_argument
 from delayq.errors import GroupMissing, InvalidCursor
 from delayq.keys import LaneKeys
 from delayq.record import (
@@ -89,7 +90,7 @@ async def stats(client: Redis, keys: LaneKeys, now_ms: int | None = None) -> Sta
         client,
         "stats",
         [k.stream, k.schedule, k.dead, k.lease(), k.parked, k.halted],
-        ["" if now_ms is None else now_ms, k.group, _SHOWN_DUE, _COUNTED],
+        [as_argument(now_ms), k.group, _SHOWN_DUE, _COUNTED],
     )
     now, counts, oldest, lease, halted, due, consumers = answer
     scheduled, ready, pending, dead, parked = counts

@@ -8,6 +8,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from delayq import scripts
+from delayq.clock import as_argument
 from delayq.keys import LaneKeys
 from delayq.publishing import ID_WINDOW_MS, PROMOTE_LIMIT
 
@@ -19,7 +20,7 @@ async def cancel(client: Redis, keys: LaneKeys, message_id: str, now_ms: int | N
     :return: False if it is not scheduled, or not any more
     :raises ServerError: if the server did not answer, or refused
     """
-    args = [_now(now_ms), message_id]
+    args = [as_argument(now_ms), message_id]
     return bool(await scripts.run(client, "cancel", _scheduled(keys), args))
 
 
@@ -34,7 +35,7 @@ async def reschedule(
     :raises ServerError: if the server did not answer, or refused
     """
     touched = [keys.schedule, keys.bodies, keys.bell, keys.recent]
-    args = [_now(now_ms), message_id, due, ID_WINDOW_MS]
+    args = [as_argument(now_ms), message_id, due, ID_WINDOW_MS]
     return bool(await scripts.run(client, "reschedule", touched, args))
 
 
@@ -48,7 +49,7 @@ async def purge_scheduled(client: Redis, keys: LaneKeys, now_ms: int | None = No
     left = int(await scripts.command(client, "ZCARD", keys.schedule))
     deleted, last = 0, -1
     while left > 0 and last != 0:
-        args = [_now(now_ms), min(left, PROMOTE_LIMIT)]
+        args = [as_argument(now_ms), min(left, PROMOTE_LIMIT)]
         last = await scripts.run(client, "purge_scheduled", _scheduled(keys), args)
         left -= last
         deleted += last
@@ -67,14 +68,10 @@ async def purge_ready(client: Redis, keys: LaneKeys, now_ms: int | None = None) 
     touched += [keys.parked, keys.waiting]
     deleted, batch = 0, -1
     while last and batch != 0:
-        args = [_now(now_ms), keys.group, last[0][0], PROMOTE_LIMIT]
+        args = [as_argument(now_ms), keys.group, last[0][0], PROMOTE_LIMIT]
         batch = await scripts.run(client, "purge_ready", touched, args)
         deleted += batch
     return deleted
-
-
-def _now(given_ms: int | None) -> str | int:
-    return "" if given_ms is None else given_ms
 
 
 def _scheduled(keys: LaneKeys) -> list[str]:

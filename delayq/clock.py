@@ -21,6 +21,11 @@ def real_ms() -> float:
     return time.time_ns() / 1_000_000
 
 
+def as_argument(now_ms: int | None) -> int | str:
+    """Return a time as scripts take it: '' is the server's own."""
+    return "" if now_ms is None else now_ms
+
+
 class Clock:
     """What decides that a message is due: the server's clock, unless a test owns the time."""
 

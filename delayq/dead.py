@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from delayq import scripts
 from delayq.browse import listed
-from delayq.clock import Clock, mono_s
+from delayq.clock import Clock, as_argument, mono_s
 from delayq.keys import LaneKeys
 from delayq.publishing import PROMOTE_LIMIT
 from delayq.record import Page
@@ -116,7 +116,7 @@ class DeadLetters:
         for (keys, newest), part in product(ends.items(), list(_parts(ids))):
             start = "-"
             while start:
-                args = ["" if now_ms is None else now_ms, start, newest, limit]
+                args = [as_argument(now_ms), start, newest, limit]
                 filters = [*more, reason or "", *part]
                 start, done, skipped = await scripts.run(
                     self._client, script, keys_of(keys), [*args, *filters]

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from delayq import scripts
 from delayq.browse import Stats
 from delayq.errors import GroupMissing, ScriptFailed
-from delayq.keys import GROUP, LaneKeys
+from delayq.keys import GROUP, LaneKeys, own_name_of
 from delayq.publishing import PROMOTE_LIMIT
 
 Start = Literal["beginning", "now"]
@@ -89,10 +89,10 @@ async def holder(client: Redis, keys: LaneKeys) -> str | None:
 
     :raises ServerError: if the server did not answer, or refused
     """
-    names = [None]
+    names: list[str | None] = [None]
     try:
         rows = await scripts.command(client, "XINFO CONSUMERS", keys.stream, keys.group)
-        names += [row["name"].rpartition("@")[0] for row in rows]
+        names += [own_name_of(row["name"]) for row in rows]
     except GroupMissing:
         pass
     for name in names:

@@ -157,7 +157,7 @@ class LaneKeys:
 
     @property
     def vacancy(self) -> str:
-        """STREAM of one: rung when a lease is given back."""
+        """STREAM of one: rung when a lease is given back, or its holder is asked for something."""
         return self._own("vacancy")
 
     @property
@@ -188,6 +188,11 @@ class LaneKeys:
             return self.own
         schedule = [self.schedule, self.bodies, self.arrival, self.bell, self.recent, self.dedup]
         return [self.stream, *schedule, self.ticked, *self.own]
+
+
+def own_name_of(consumer: str) -> str:
+    """Return the name that a consumer's process gave it: in Redis its epoch stands behind it."""
+    return consumer.rpartition("@")[0]
 
 
 def audit_of(key: str) -> str:

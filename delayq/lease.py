@@ -30,7 +30,7 @@ from typing import Any
 from delayq import scripts
 from delayq.anchor import UNKNOWN, Anchor
 from delayq.clock import mono_s
-from delayq.keys import LaneKeys
+from delayq.keys import LaneKeys, own_name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Held:
     @property
     def name(self) -> str:
         """The holder's own name, without its epoch."""
-        return self.holder.rpartition("@")[0]
+        return own_name_of(self.holder)
 
 
 def renew_blocking(client: Any, lease: Lease, connection: str) -> Lease:

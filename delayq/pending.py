@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Any
 
 from delayq import scripts
+from delayq.clock import as_argument
 from delayq.connection import outlast
 from delayq.delivered import Delivered, delivered_as
 from delayq.errors import GroupMissing, ServerOutOfMemory
@@ -278,8 +279,7 @@ class Pending:
 
     @property
     def _now(self) -> str | int:
-        now_ms = self._queue.clock.now_ms()
-        return "" if now_ms is None else now_ms
+        return as_argument(self._queue.clock.now_ms())
 
     @property
     def _scheduling(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from delayq import scripts
 from delayq.caller import Call
-from delayq.clock import mono_s
+from delayq.clock import as_argument, mono_s
 from delayq.connection import outlast
 from delayq.durability import Durability, ask, lacking
 from delayq.errors import BacklogFull, DelayqError, ServerUnreachable
@@ -116,7 +116,7 @@ def _arguments(terms: Terms, call: Call, messages: Sequence[Outgoing]) -> list[o
     """Return what publish.lua takes: the terms, and of each message id, head and fields."""
     limit = terms.max_backlog
     args: list[object] = [
-        "" if terms.now_ms is None else terms.now_ms,
+        as_argument(terms.now_ms),
         call.caller,
         call.number,
         terms.promote,

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from delayq import scripts
 from delayq.browse import Stats, stats
 from delayq.groups import groups
-from delayq.keys import GROUP, LaneKeys
+from delayq.keys import GROUP, LaneKeys, own_name_of
 from delayq.lanes import Lanes, at_once
 from delayq.registry import set_lanes
 
@@ -46,7 +46,7 @@ async def _held(client: Redis, keys: LaneKeys) -> str:
 async def _held_for(client: Redis, keys: LaneKeys) -> str:
     found: Stats = await stats(client, keys)
     counts = {name: getattr(found, name) for name in ("scheduled", "ready", "pending", "dead")}
-    leases = {name: keys.lease(name.rpartition("@")[0]) for name in found.consumers}
+    leases = {name: keys.lease(own_name_of(name)) for name in found.consumers}
     names = [n for n, key in leases.items() if await scripts.command(client, "EXISTS", key)]
     if found.holder is not None:
         names.append(found.holder)

@@ -13,7 +13,12 @@ REJECTED = "rejected"
 
 
 class RetryLater(Exception):
-    """Raise it in a handler to have the message delivered again after `delay_ms`."""
+    """Raise it in a handler to have the message delivered again after `delay_ms`.
+
+    It counts as a delivery: at `Retry.max_deliveries` the message becomes a dead letter.
+
+    :raises InvalidMessage: if `delay_ms` is below 0 or beyond a century
+    """
 
     def __init__(self, delay_ms: int) -> None:
         if not 0 <= delay_ms <= MAX_DELAY_MS:

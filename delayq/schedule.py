@@ -10,7 +10,7 @@ from typing import Any
 
 from delayq import scripts
 from delayq.body import Codec
-from delayq.clock import mono_s
+from delayq.clock import as_argument, mono_s
 from delayq.errors import MalformedEntry, NewerFormat
 from delayq.message import Message, decode_entry, unpack, with_body
 from delayq.publishing import PROMOTE_LIMIT
@@ -115,7 +115,7 @@ class Schedule:
 
     def _now(self, given_ms: int | None) -> str | int:
         now_ms = self._queue.clock.now_ms() if given_ms is None else given_ms
-        return "" if now_ms is None else now_ms
+        return as_argument(now_ms)
 
     async def _run(self, name: str, keys: list[str], args: list[object]) -> Any:
         return await scripts.run(self._queue.client, name, keys, args)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from delayq import scripts
 from delayq.anchor import UNKNOWN
+from delayq.keys import own_name_of
 from delayq.lanes import at_once
 from delayq.lease import Lease, LeaseStore
 from delayq.queue import Queue
@@ -64,7 +65,7 @@ class Survey:
         return found
 
     async def _connection(self, holder: str) -> str:
-        key = self._queue.keys.lease(holder.rpartition("@")[0])
+        key = self._queue.keys.lease(own_name_of(holder))
         ask = ("HMGET", key, "holder", "connection")
         found, connection = await scripts.command(self._queue.client, *ask)
         return connection or UNKNOWN if found == holder else ""

@@ -11,6 +11,7 @@ from datetime import datetime
 import anyio
 
 from delayq import scripts
+from delayq.clock import as_argument
 from delayq.connection import Server, outlast
 from delayq.errors import ServerOutOfMemory, ServerUnreachable
 from delayq.events import Observer, Ticked
@@ -95,7 +96,7 @@ class Ticker:
         """Offer ticks; return how many were accepted, the last one ever accepted, and the time."""
         k, queue = self._queue.keys, self._queue
         now_ms = queue.clock.now_ms() if now_ms is None else now_ms
-        args: list[object] = ["" if now_ms is None else now_ms, queue.name]
+        args: list[object] = [as_argument(now_ms), queue.name]
         for tick in ticks:
             args += [tick, queue.codec.encode(moment(tick, self._recurrence.zone))]
         keys = [k.schedule, k.bodies, k.arrival, k.bell, k.ticked]

@@ -202,6 +202,7 @@ def test_where_no_server_is_named_an_embedded_one_is_measured() -> None:
         (["--load-seconds", "-1"], "--load-seconds, DELAYQ_LOAD_SECONDS"),
         (["--compare", "arq"], "--compare, DELAYQ_COMPARE"),
         (["--redis-url", "http://x"], "--redis-url, DELAYQ_REDIS_URL"),
+        (["--redis-url", "redis+cluster://x:1"], "--redis-url, DELAYQ_REDIS_URL: one server is"),
         (["--namespace", "a b"], "--namespace, DELAYQ_NAMESPACE"),
     ],
 )

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 from pydantic import Field, field_validator
 from pydantic_settings import CliPositionalArg, SettingsConfigDict
 
+from delayq.address import SCHEMES
 from delayq.settings import Settings, checked, checked_url
 
 Measurement = Literal[
@@ -60,4 +61,10 @@ class BenchSettings(Settings):
     )
 
     _checked_name = field_validator("namespace")(checked)
-    _checked_url = field_validator("redis_url")(checked_url)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _one_server(cls, value: str | None) -> str | None:
+        if value and not value.startswith(SCHEMES):
+            raise ValueError(f"one server is measured: {', '.join(SCHEMES)}")
+        return checked_url(value)

@@ -9,15 +9,15 @@ from pydantic_settings import CliPositionalArg, NoDecode, SettingsConfigDict
 
 from delayq.connection import Server
 from delayq.durability import Durability
-from delayq.errors import InvalidName
-from delayq.keys import GROUP, MAX_LANES, LaneKeys, checked_name
+from delayq.keys import GROUP, MAX_LANES, LaneKeys
+from delayq.message import MAX_DELAY_MS
 from delayq.record import State
-from delayq.settings import Settings
+from delayq.settings import Settings, checked
 
 _SERVER_IS_MISSING = (
     "not set; it names the server to work on; `python -m delayq server` runs one and tells its URL"
 )
-MAX_DELAY_S = 100 * 366 * 86_400.0
+MAX_DELAY_S = MAX_DELAY_MS / 1000
 
 
 class OperatorSettings(Settings):
@@ -43,10 +43,7 @@ class OperatorSettings(Settings):
     @field_validator("namespace", "queue", "group", "group_name", check_fields=False)
     @classmethod
     def _name(cls, value: str | None) -> str | None:
-        try:
-            return value if value is None else checked_name("name", value)
-        except InvalidName as error:
-            raise ValueError(str(error)) from error
+        return checked(value)
 
     @field_validator("deliver_at", check_fields=False)
     @classmethod

@@ -30,6 +30,7 @@ from delayq.events import (
     TookOver,
 )
 from delayq.handling import Context
+from delayq.keys import own_name_of
 from delayq.producer import Producer
 from delayq.retry import Retry
 from delayq.settings import FailoverSettings
@@ -259,19 +260,16 @@ def _narrated(takeover: Takeover) -> str:
     )
 
 
-def _plain(consumer: str) -> str:
-    """Leave out the epoch of a consumer's name."""
-    return consumer.rpartition("@")[0]
-
-
 def _told(event: Event) -> str | None:
     match event:
         case TookOver(role=role, why=why, reclaimed=reclaimed, deleted=deleted):
-            owners = ", ".join(f"{n} pending of {_plain(name)}" for name, n in reclaimed.items())
+            owners = ", ".join(
+                f"{n} pending of {own_name_of(name)}" for name, n in reclaimed.items()
+            )
             left = ", deleted it" if deleted else ""
             return f"{role} is active ({why}): reclaimed {owners or 'nothing'}{left}"
         case StoodBy(role=role, holder=holder):
-            return f"{role} stands by: {_plain(holder)} is active"
+            return f"{role} stands by: {own_name_of(holder)} is active"
         case Refused(role=role, operation=operation):
             return f"{role} woke too late: its {operation} was refused"
         case Stalled(role=role, seconds=seconds):

@@ -23,7 +23,7 @@ from delayq.errors import ServerError
 from delayq.events import Ended, Event, Recovered, Unreachable
 from delayq.fitness import check
 from delayq.handling import Context
-from delayq.keys import LaneKeys
+from delayq.keys import LaneKeys, own_name_of
 from delayq.queue import OnDue, Ordering, Queue
 from delayq.retry import Retry
 from delayq.settings import DemoSettings, own_name
@@ -70,7 +70,7 @@ class Stage:
             number=number,
             id=message.id,
             entry=(int(ready_ms), int(sequence)),
-            consumer=context.consumer.rpartition("@")[0],
+            consumer=own_name_of(context.consumer),
             epoch=context.epoch,
             at_s=mono_s(),
             late_ms=self.now_ms() - message.due_ms,
