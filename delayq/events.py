@@ -214,6 +214,13 @@ class Unreachable(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class HandlersHang(Event):
+    """All threads of a handler are over their time limit: others take the lane until one ends."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class LaneFailed(Event):
     """A script failed in one lane of several, as on a key of the wrong type: that lane rests."""
 

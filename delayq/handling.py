@@ -3,22 +3,20 @@
 import asyncio
 import inspect
 import math
-import threading
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple, TypeGuard
 
 import anyio
-from anyio import to_thread
 
 from delayq.cancelled import cancelled_inside
 from delayq.clock import mono_s
 from delayq.errors import LeaseLost
 from delayq.message import Message
 from delayq.retry import Again, DeadLetter, Retry
+from delayq.threads import Threads, ThreadsHang
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +125,7 @@ class Handling:
 
     call: Callable[[Any, Context], Awaitable[None]]
     """Handles a body. Raises TimeoutError if the time limit is reached, and what the handler
-    raises."""
+    raises; ThreadsHang if it was not called."""
 
     def __init__(
         self, handler: Handler, concurrency: int, time_limit_s: float | None = None
@@ -135,10 +133,10 @@ class Handling:
         self.concurrency = concurrency
         self.time_limit_s = time_limit_s
         self._handler: Callable[[Any, Context], Any] = handler
-        # A thread that outlives its time limit keeps its place: never do more run.
-        self._threads = anyio.CapacityLimiter(concurrency)
-        self._unlimited = anyio.CapacityLimiter(math.inf)
+        self.threads: Threads | None = None
+        """Those of a handler that is not async."""
         if not _is_async(handler):
+            self.threads = Threads(concurrency, time_limit_s or math.inf)
             self.call = self._in_thread
         else:
             self.call = partial(self._timed, handler) if time_limit_s else handler
@@ -154,35 +152,20 @@ class Handling:
         return getattr(inspect.unwrap(self._handler), "__code__", None)
 
     async def _in_thread(self, body: Any, context: Context) -> None:
-        """Handle a message in a thread. Its place is free when the thread ends, not before."""
-        loop, begun, place = asyncio.get_running_loop(), threading.Lock(), object()
-
-        def free() -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits for the place
-                loop.call_soon_threadsafe(self._threads.release_on_behalf_of, place)
-
-        def handle(timed: Context) -> Any:
-            if begun.acquire(blocking=False):
-                try:
-                    return self._handler(body, timed)
-                finally:
-                    free()
-            return None
+        """Handle a message in a thread, whose time begins when it has a place."""
+        threads = self.threads
+        assert threads  # noqa: S101 - `call` is this only where there are some
+        place = await threads.take()
 
         async def call(_body: Any, timed: Context) -> None:
-            returned = await to_thread.run_sync(
-                handle, timed, abandon_on_cancel=True, limiter=self._unlimited
-            )
+            returned = await threads.call(place, self._handler, body, timed)
             if inspect.isawaitable(returned):  # it only looked like one that is not async
                 await returned
 
-        # No message fails for the wait: the place may be kept by one that is over its limit.
-        await self._threads.acquire_on_behalf_of(place)
         try:
             await self._timed(call, body, context)
         finally:
-            if begun.acquire(blocking=False):  # it was cancelled before it began
-                free()
+            threads.leave(place)
 
     async def _timed(
         self, call: Callable[[Any, Context], Awaitable[None]], body: Any, context: Context
@@ -201,12 +184,16 @@ async def outcome_of(
     """Handle a message and tell what is to become of it; None is: acknowledge it.
 
     It runs in a task that nobody but the handler and our own scopes can cancel.
+
+    :raises ThreadsHang: if it was not handled, as no thread was to be had
     """
     message = context.message
     if policy.exhausted(message.deliveries):
         return DeadLetter("max deliveries", "its consumer died, or lost its lease, each time")
     try:
         await handling.call(message.body, context)
+    except ThreadsHang:
+        raise
     except Exception as error:  # noqa: BLE001 - whatever a handler raises is the message's outcome
         return policy.decide(message.deliveries, error)
     except asyncio.CancelledError as error:

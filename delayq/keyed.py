@@ -8,7 +8,6 @@ import anyio
 from delayq.delivered import Delivered, Newer
 from delayq.message import Delivery
 from delayq.ordered import InPlace, Ordered
-from delayq.pool import Pool
 from delayq.settling import Work
 from delayq.term import Term
 
@@ -29,7 +28,7 @@ class Keyed(Ordered):
         super().__init__(work, term)
         self._lines: dict[Key, deque[Delivered]] = {}
         """For each key in hand its messages, the one being handled first."""
-        self._pool = Pool(self._work_off, work.handling.concurrency, self._look_again)
+        self._pool = self._pool_of(self._work_off)
         """Works off lines, by their keys."""
         self._unread: list[Delivered] = []
         """What lies behind a message that a newer delayq wrote."""

@@ -145,6 +145,8 @@ class Seat:
             lane=self.lane,
         )
         with anyio.CancelScope() as self._waiting:
+            if self._handling.threads:
+                await self._handling.threads.ready()
             if self._letting_another:
                 await standby.let_another(key)
             lease, why = await standby.wait(key)

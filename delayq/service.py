@@ -14,6 +14,7 @@ from anyio.abc import TaskGroup
 from delayq.clock import mono_s
 from delayq.delivered import Delivered
 from delayq.errors import LeaseLost
+from delayq.events import HandlersHang
 from delayq.handling import Context, Tenure, outcome_of
 from delayq.message import Delivery
 from delayq.pace import Pace
@@ -22,6 +23,7 @@ from delayq.pool import Pool
 from delayq.retry import Again, DeadLetter
 from delayq.settling import Settling, Work
 from delayq.term import Term
+from delayq.threads import ThreadsHang
 
 SETTLE_S = 0.01
 """Handled messages are acknowledged with the next fetch, but not later than this: so that a death
@@ -43,7 +45,7 @@ class Service(Settling):
         lane = work.pending.lane
         self._tenure = Tenure(lease.holder, lane, lease.epoch, term.lost, term.trusted_until)
         self._pace = Pace(work.handling.concurrency, work.batch)
-        self._pool: Pool[Any] = Pool(self._work_on, work.handling.concurrency, self._look_again)
+        self._pool = self._pool_of(self._work_on)
         self._tasks: TaskGroup
         self._in_hand: set[str] = set()
         """Entries that were delivered, and are not settled."""
@@ -55,6 +57,21 @@ class Service(Settling):
         self._paused = False
         self._waiting = anyio.CancelScope()
         self._rests: set[anyio.CancelScope] = set()
+
+    def _pool_of(self, act: Callable[[Any], Awaitable[None]]) -> Pool[Any]:
+        """Return a pool whose tasks do that, and stop the service where all threads hang."""
+
+        async def act_in_threads(thing: Any) -> None:
+            try:
+                await act(thing)
+            except ThreadsHang as error:
+                if not self._stopping:
+                    self.work.observe(HandlersHang(self.work.role, str(error)))
+                    self.stop()
+
+        handling = self.work.handling
+        chosen = act_in_threads if handling.threads else act
+        return Pool(chosen, handling.concurrency, self._look_again)
 
     async def serve(self) -> None:
         """Serve until stopped; on return nothing that was handled is left to acknowledge."""

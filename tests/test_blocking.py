@@ -7,13 +7,23 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import anyio
 import pytest
 
 from delayq import Consumer, Context, LeaseLost, Queue, Retry, Server
-from delayq.events import Acked, DeadLettered, LeaseEnded, LoopBlocked, TookOver
+from delayq.events import (
+    Acked,
+    DeadLettered,
+    HandlersHang,
+    LeaseEnded,
+    LoopBlocked,
+    Released,
+    TookOver,
+)
+from delayq.poller import Poller
+from delayq.queue import Ordering
 from delayq.supervisor import Supervisor
 from delayq.tape import Tape
 from tests.conftest import KEYS, Client, MakeQueue
@@ -38,6 +48,9 @@ class Stage:
         )
         self.supervisor.spawn(name, made)
 
+    def poller(self, queue: Queue) -> None:
+        self.supervisor.spawn("poller", lambda: Poller(self._server, queue, observe=self.tape))
+
     async def acked(self, count: int) -> None:
         def enough(_: Acked) -> bool:
             return sum(len(event.ids) for event in self.tape.of(Acked)) >= count
@@ -48,7 +61,7 @@ class Stage:
 @pytest.fixture
 async def stage(server: Server) -> Any:
     tape = Tape()
-    with anyio.fail_after(20):
+    with anyio.fail_after(15):
         async with Supervisor(tape) as supervisor:
             yield Stage(server, supervisor, tape)
 
@@ -204,7 +217,7 @@ async def test_a_thread_over_its_time_limit_keeps_its_place_and_fails_nobody_who
         now += 1
         most = max(most, now)
         if body == 0:
-            released.wait(1.2)
+            released.wait(0.7)
         else:
             remaining.append(context.remaining())
         now -= 1
@@ -216,6 +229,59 @@ async def test_a_thread_over_its_time_limit_keeps_its_place_and_fails_nobody_who
     assert (await queue.stats()).dead == 1
     assert most == 1
     assert all(0.2 < left_s <= 0.4 for left_s in remaining), "their time began with their place"
+
+
+@pytest.mark.parametrize("ordering", get_args(Ordering))
+async def test_where_all_threads_hang_another_takes_over_and_the_rest_is_not_held(
+    stage: Stage, make_queue: MakeQueue, released: threading.Event, ordering: Ordering
+) -> None:
+    queue, handled = make_queue(ordering, Retry(base_ms=1)), list[int]()
+
+    def hang(_body: int, _context: Context) -> None:
+        released.wait()
+
+    stage.poller(queue)
+    await stage.active("c1", queue, hang, concurrency=2, time_limit_s=0.2)
+    await publish(queue, *range(6))
+    told = await stage.tape.until(HandlersHang, "c1")
+    assert f"{1 if ordering == 'strict' else 2} threads are over their limit of 0.2 s" in told.error
+    await stage.active("c2", queue, lambda body, _context: handled.append(body), concurrency=1)
+    await stage.acked(6)
+    assert sorted(handled) == list(range(6))
+    assert ordering == "none" or handled == list(range(6))
+    assert not list(stage.tape.of(DeadLettered))
+    assert len([event for event in stage.tape.of(TookOver) if event.role == "c1"]) == 1
+
+
+async def test_one_whose_threads_hung_goes_on_when_one_ends(
+    stage: Stage, queue: Queue, released: threading.Event
+) -> None:
+    handled = list[int]()
+
+    def handle(body: int, _context: Context) -> None:
+        if body == 0 and not handled and not released.is_set():
+            released.wait()
+        else:
+            handled.append(body)
+
+    await stage.active("c1", queue, handle, time_limit_s=0.1)
+    await publish(queue, *range(3))
+    await stage.tape.until(HandlersHang, "c1")
+    await stage.tape.until(Released, "c1")
+    assert not handled
+    released.set()
+    await stage.acked(3)
+    assert handled == [0, 1, 2]
+
+
+async def test_one_whose_threads_hang_can_be_stopped(
+    stage: Stage, queue: Queue, released: threading.Event
+) -> None:
+    await stage.active("c1", queue, lambda *_: released.wait(), time_limit_s=0.1)
+    await publish(queue, 1)
+    await stage.tape.until(Released, "c1")
+    with anyio.fail_after(5):
+        await stage.supervisor.stop("c1")
 
 
 def passed_on(handler: Any) -> Any:

@@ -8,6 +8,7 @@ READ = (
     " (pending[i - 1] or {'0'})[1])[1][2][1]"
 )
 CALL = "test_queue.py::test_a_call_made_again_counts_no_delivery_twice"
+HANG = "test_blocking.py::test_where_all_threads_hang_another_takes_over_and_the_rest_is_not_held"
 
 SERVING = [
     mutant(
@@ -295,5 +296,21 @@ SERVING = [
             "if held[2] ~= ARGV[6] then",
             "if held[2] ~= '0' and held[2] ~= ARGV[6] then",
         ),
+    ),
+    mutant(
+        "threads that hang hold what was fetched",
+        f"{HANG}[none]",
+        ("service.py", "chosen = act_in_threads if handling.threads else act", "chosen = act"),
+    ),
+    mutant(
+        "a thread given up gives its place up",
+        "test_blocking.py::test_a_thread_over_its_time_limit_keeps_its_place_and_fails_nobody"
+        "_who_waits_for_it",
+        ("threads.py", "            self.lost += 1\n", "            self._free(place)\n"),
+    ),
+    mutant(
+        "one whose threads hang takes the lane again",
+        f"{HANG}[strict]",
+        ("seat.py", "await self._handling.threads.ready()", "pass"),
     ),
 ]
