@@ -33,19 +33,26 @@ class Codec(Generic[B]):
         self._adapter: TypeAdapter[B] | None = None if kind is Any else TypeAdapter(kind)
 
     def encode(self, body: B) -> str:
-        """Write a body.
+        """Write a body, so that it can be read.
 
-        :raises InvalidMessage: if it is not of the type, or no JSON; the message names the field
-            and never shows its value
+        :raises InvalidMessage: if it is not of the type, or no JSON, or would be refused on
+            receipt; the message names the field and never shows its value
         """
+        adapter = self._adapter
         try:
-            if self._adapter is None:
+            if adapter is None:
                 return to_json(body)
-            return self._adapter.dump_json(self._adapter.validate_python(body)).decode()
+            checked = adapter.validate_python(body)
+            text = adapter.dump_json(checked, by_alias=True, round_trip=True).decode()
         except ValidationError as error:
             raise InvalidMessage(f"body: {said(error)}") from None
         except (TypeError, ValueError, RecursionError, PydanticSerializationError) as error:
             raise InvalidMessage(f"body: {error}") from error
+        try:
+            self.decode(text)
+        except MalformedEntry as error:
+            raise InvalidMessage(f"{error}, when its JSON is read") from error
+        return text
 
     def decode(self, text: str) -> B:
         """Read a body.

@@ -20,6 +20,7 @@ from delayq.keys import checked_name
 
 PREFIX = "DELAYQ_"
 ENV_FILE = ".env"
+_HOST_CHARS = 64
 
 
 S = TypeVar("S", bound="Settings")
@@ -42,8 +43,11 @@ def checked_url(value: str | None) -> str | None:
 
 
 def own_name() -> str:
-    """Return a name for this process: its host and process id."""
-    host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:40]
+    """Return a name for this process: its host and process id.
+
+    One longer than Linux allows counts from its end, where those of replicas differ.
+    """
+    host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[-_HOST_CHARS:]
     return f"{host}-{os.getpid()}"
 
 

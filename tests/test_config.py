@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -50,6 +51,16 @@ def test_the_environment_file_has_every_setting_with_its_default() -> None:
         for name, default in DEFAULTS.items()
     }
     assert {name: value and value.lower() for name, value in found.items()} == expected
+
+
+def test_replicas_with_long_names_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    deployment = "a-service-of-many-words-in-production"  # a pod's name is 63 characters at most
+    names = set()
+    for replica in ("7c9fdb4c5d-x2x9z", "7c9fdb4c5d-q8k4m"):
+        monkeypatch.setattr(socket, "gethostname", lambda pod=f"{deployment}-{replica}": pod)
+        names.add(settings.own_name())
+    assert len(names) == 2
+    assert all(deployment in name for name in names)
 
 
 def test_what_has_a_place_of_its_own_is_no_variable() -> None:

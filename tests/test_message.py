@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, field_validator
+from pydantic import BaseModel, ConfigDict, Field, computed_field, field_validator
 
 from delayq.body import Codec
-from delayq.errors import MalformedEntry
+from delayq.errors import InvalidMessage, MalformedEntry
 from delayq.message import (
     JSON,
     MAX_BODY_BYTES,
@@ -98,6 +98,42 @@ def test_a_body_whose_validator_fails_is_malformed_whatever_it_raises(size: str,
     assert decode_entry("1-0", ["body", '{"size":" small"}'], 1, codec).body.size == 1
     with pytest.raises(MalformedEntry, match=f"body: {why}"):
         decode_entry("1-0", ["body", f'{{"size":{size}}}'], 1, codec)
+
+
+class Order(BaseModel):
+    """A body that is written by other names than its attributes have."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user_id: int = Field(alias="userId")
+
+    @computed_field
+    def doubled(self) -> int:
+        return 2 * self.user_id
+
+
+class Renamed(BaseModel):
+    user_id: int = Field(serialization_alias="userId")
+
+
+@pytest.mark.parametrize("body", [Order(userId=1), {"userId": 1}])
+def test_a_model_with_aliases_and_computed_fields_is_read_as_it_was_written(body: Any) -> None:
+    codec = Codec[Order](Order)
+    assert codec.encode(body) == '{"userId":1}'
+    assert codec.decode(codec.encode(body)) == Order(userId=1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "why"),
+    [
+        (Renamed, Renamed(user_id=1), "body: user_id: Field required, when its JSON is read"),
+        (float, float("nan"), "body: it: Input should be a valid number, when its JSON is read"),
+        (Sized, {"size": " small"}, "body: AttributeError.*, when its JSON is read"),
+    ],
+)
+def test_what_could_not_be_read_is_not_written(kind: Any, body: Any, why: str) -> None:
+    with pytest.raises(InvalidMessage, match=why):
+        Codec(kind).encode(body)
 
 
 def test_deliveries_before_a_retry_are_kept() -> None:
