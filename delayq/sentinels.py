@@ -20,10 +20,11 @@ ANSWER_S = 0.5
 
 
 class Sentinels(Sentinel):
-    """Asks them all, and believes the one that knows of the latest failover.
+    """Asks them all, and believes those that know of the latest failover.
 
     The first answer may be of one that has not heard of it: until it does, seconds later, it sends
-    to a primary that is none any more, or that came back, empty, and thinks that it is one.
+    to a primary that is none any more, or that came back, empty, and thinks that it is one. Of
+    those that know as much, one that can reach the primary is enough.
     """
 
     def __init__(self, address: Address) -> None:
@@ -43,12 +44,15 @@ class Sentinels(Sentinel):
                 asking.start_soon(_ask, sentinel, answers)
         silent = next((a for a in answers if isinstance(a, Exception)), None)
         known = [a[service_name] for a in answers if isinstance(a, dict) and service_name in a]
-        latest = max(known, key=lambda state: int(state["config-epoch"]), default=None)
-        if latest is None:
+        if not known:
             raise MasterNotFoundError(f"no Sentinel knows {service_name!r}: {silent}") from silent
-        if not self.check_master_state(latest, service_name):
-            raise MasterNotFoundError(f"the primary of {service_name!r} is down")
-        return latest["ip"], latest["port"]
+        latest = max(int(state["config-epoch"]) for state in known)
+        for state in known:
+            if int(state["config-epoch"]) == latest and self.check_master_state(
+                state, service_name
+            ):
+                return state["ip"], state["port"]
+        raise MasterNotFoundError(f"the primary of {service_name!r} is down")
 
 
 async def _ask(sentinel: Any, answers: list[Any]) -> None:

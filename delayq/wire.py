@@ -172,8 +172,8 @@ class Wire(asyncio.Protocol):
         self._answers.feed(data)
         while (answer := self._answers.gets()) is not _INCOMPLETE:
             _, waiting = self._waiting.popleft()
-            if isinstance(answer, redis_errors.ReadOnlyError):
-                self._transport.abort()  # it was a primary: the next connection finds the new one
+            if isinstance(answer, Exception) and _demoted(answer):
+                self._transport.abort()  # the next connection finds the new primary
             if waiting.done():
                 continue
             if isinstance(answer, Exception):
@@ -198,3 +198,11 @@ class Wire(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """See `pause_writing`."""
+
+
+def _demoted(error: Exception) -> bool:
+    """Tell whether a server is a primary no more: so it refuses to write.
+
+    A script's refusal, before Redis 7, has the word further inside.
+    """
+    return isinstance(error, redis_errors.ReadOnlyError) or "READONLY" in str(error)

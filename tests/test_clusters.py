@@ -10,11 +10,13 @@ import pytest
 from redis.asyncio import Redis
 
 from delayq import NotConfirmed, Queue, Retry, Server, ServerUnreachable, check
+from delayq.address import parsed
 from delayq.anchor import Anchor
 from delayq.connection import outlast
 from delayq.errors import ServerRefused
 from delayq.events import LeaseEnded, StoodBy, TookOver
 from delayq.link import Link
+from delayq.sentinels import Sentinels
 from delayq.verify.cluster import state
 from delayq.wire import ANSWER_S
 from tests.clusters import SERVICE, Node, RealCluster, RealSentinels, Watcher, until
@@ -175,6 +177,21 @@ async def test_the_sentinel_that_knows_of_the_latest_failover_is_believed(
     finally:
         stray.close()
         old.close()
+
+
+@pytest.mark.parametrize("down", [0, 1, 2])
+async def test_a_sentinel_that_alone_thinks_that_the_primary_is_down_stops_nobody(
+    monkeypatch: pytest.MonkeyPatch, down: int
+) -> None:
+    async def answer(sentinel: Any) -> Any:
+        at = sentinel.connection_pool.connection_kwargs["port"] - 1
+        up = {"ip": "127.0.0.1", "port": 9, "config-epoch": "7", "is_odown": False}
+        return {"main": up | {"is_master": True, "num-other-sentinels": 2, "is_sdown": at == down}}
+
+    monkeypatch.setattr(Redis, "sentinel_masters", answer)
+    url = "redis+sentinel://127.0.0.1:1,127.0.0.1:2,127.0.0.1:3/main"
+    found = await Sentinels(parsed(url)).discover_master("main")
+    assert found == ("127.0.0.1", 9)
 
 
 async def test_a_call_that_is_given_up_while_sentinels_are_asked_ends_alone(

@@ -52,6 +52,14 @@ async def test_calls_under_way_share_a_connection_and_are_answered_each_in_their
         assert len(named) == 1, "the wire"
 
 
+async def test_a_primary_that_became_a_replica_is_connected_to_no_more(wired: Client) -> None:
+    before = await wired.client_id()
+    await wired.execute_command("REPLICAOF", "127.0.0.1", "1")
+    with pytest.raises(exceptions.ResponseError, match="read only replica"):
+        await echo(wired, "refused")
+    assert await wired.client_id() != before
+
+
 async def test_whoever_waits_for_a_wire_waits_no_longer_than_for_an_answer(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
