@@ -124,12 +124,16 @@ class Keyed(Ordered):
 
     async def _enter(self, *, alone: bool) -> None:
         """Wait until nobody wants to be alone, or to be alone; and until the lane is open."""
-        if alone or self._lone or not self._open.is_set():
-            self._held_up += 1
-            self._lone += alone
-            while (others := self._running if alone else self._lone) or not self._open.is_set():
-                await (self._changed if others else self._open).wait()
-            self._held_up -= 1
+        self._held_up += 1
+        self._lone += alone
+        while True:
+            if self._running if alone else self._lone:
+                await self._changed.wait()
+            elif not self._open.is_set():
+                await self._open.wait()
+            else:
+                break
+        self._held_up -= 1
         self._running += 1
 
     def _leave(self, *, alone: bool) -> None:

@@ -10,6 +10,7 @@ decides; the one active consumer has a copy of what is waited for, to know which
 about.
 """
 
+from delayq.delivered import ParkAnswer
 from delayq.message import Message
 from delayq.pending import Pending
 
@@ -71,17 +72,17 @@ class Parking:
         """
         return message.key is not None and self._strayed.get(message.key) == message.id
 
-    def heard(self, message: Message, found: int) -> bool:
+    def heard(self, message: Message, found: ParkAnswer) -> bool:
         """Hear what `Pending.park` answered; tell whether the message may be handled."""
         assert message.key is not None  # noqa: S101 - it waits for one of its key
         match found:
-            case -1:
+            case ParkAnswer.KEY_WAITS_NO_MORE:
                 del self._blockers[message.key]
-            case 0:
+            case ParkAnswer.PARKED_BLOCKER_ASTRAY:
                 self._strayed.setdefault(message.key, message.id)
-            case 1:
+            case ParkAnswer.PARKED:
                 self._strayed.pop(message.key, None)
-            case 3:
+            case ParkAnswer.MAY_PASS:
                 self._blockers[message.key] = ""
                 self._strayed.pop(message.key, None)
-        return found in {-1, 3}
+        return found in {ParkAnswer.KEY_WAITS_NO_MORE, ParkAnswer.MAY_PASS}

@@ -4,16 +4,15 @@ Every call that changes something is one script. It takes the consumer's lease, 
 that is lost, and is safe to repeat after a lost reply.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
 from delayq import scripts
 from delayq.clock import as_argument
 from delayq.connection import outlast
-from delayq.delivered import Delivered, delivered_as
+from delayq.delivered import Batch, Delivered, ParkAnswer, Reclaimed, delivered_as
 from delayq.errors import GroupMissing, ServerOutOfMemory
 from delayq.groups import Start, ensure
 from delayq.lease import Lease
@@ -27,35 +26,6 @@ RECLAIM_LIMIT = 256
 """Messages claimed by one script at most."""
 MAX_ERROR_CHARS = 1_000
 """How much of an error a dead letter keeps."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one fetch delivered, in the order of the stream."""
-
-    entries: Sequence[str] = ()
-    read: Callable[[], list[Delivered]] = list
-    """Reads them; that takes as long as to handle them may."""
-    last_id: str = ""
-    """Where nothing was delivered: the id after which the next entry comes; '' to fetch again."""
-    held_back: bool = False
-    """Whether there is a last delivery to be made when nothing is in hand."""
-
-    @cached_property
-    def deliveries(self) -> list[Delivered]:
-        """What is to be done something about, read when it is first asked for."""
-        return self.read()
-
-
-@dataclass(frozen=True, slots=True)
-class Reclaimed:
-    """What one part of reclaiming did."""
-
-    next_start: str | None
-    """Where to go on; None when the pending list is at its end."""
-    owners: list[str]
-    """For each message claimed: whom it was pending for."""
-    deleted: tuple[str, ...]
 
 
 class Pending:
@@ -174,18 +144,16 @@ class Pending:
 
     async def park(
         self, lease: Lease, delivery: Delivery, *, lost: bool = False, looks: bool = False
-    ) -> int:
+    ) -> ParkAnswer:
         """Put a pending message back on the schedule, until those of its key before it are settled.
 
         :param lost: wait for no message that is not scheduled
         :param looks: if what it waits for is not scheduled, come back behind all that is in the
             stream now
-        :return: 1 if it was put there; 0 if so, but what it waits for is not scheduled; 2 if it is
-            gone, as after a first try; 3 if it may pass; -1 if its key waits no more
         :raises LeaseLost: if the lease is over; nothing changed
         """
         args = [self._now, delivery.entry, delivery.message.key, int(lost), int(looks)]
-        return int(await self._run("park", lease, args, *self._scheduling))
+        return ParkAnswer(await self._run("park", lease, args, *self._scheduling))
 
     async def parked(self) -> dict[str, str]:
         """Return the keys that wait, each with the id of the message that it waits for.

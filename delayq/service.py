@@ -12,13 +12,12 @@ import anyio
 from anyio.abc import TaskGroup
 
 from delayq.clock import mono_s
-from delayq.delivered import Delivered
+from delayq.delivered import Batch, Delivered
 from delayq.errors import LeaseLost
 from delayq.events import HandlersHang
 from delayq.handling import Context, Tenure, outcome_of
 from delayq.message import Delivery
 from delayq.pace import Pace
-from delayq.pending import Batch
 from delayq.pool import Pool
 from delayq.retry import Again, DeadLetter
 from delayq.settling import Settling, Work

@@ -7,12 +7,12 @@ import anyio
 
 from delayq.bell import Bell
 from delayq.clock import Clock, mono_s
-from delayq.delivered import Delivered, Malformed
+from delayq.delivered import Batch, Delivered, Malformed
 from delayq.errors import GroupMissing
 from delayq.events import Acked, DeadLettered, Observer, Retried
 from delayq.handling import Handling
 from delayq.message import Delivery, new_id
-from delayq.pending import Batch, Pending
+from delayq.pending import Pending
 from delayq.retry import Again, DeadLetter, OnFailure, Park, Retry
 from delayq.term import Term
 

@@ -7,11 +7,12 @@ import anyio.lowlevel
 import pytest
 
 from delayq import Queue, Reject, Retry, RetryLater, Server
+from delayq.delivered import Batch
 from delayq.events import Acked, DeadLettered, Refused, StoodBy, TookOver
 from delayq.keyed import MOST_IN_HAND
 from delayq.keys import GROUP
 from delayq.lease import Lease
-from delayq.pending import Batch, Pending
+from delayq.pending import Pending
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.roles import Troupe, troupe
 from tests.state import messages, owners

@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from delayq import Consumer, InvalidName, Queue, Reject, Retry, Server
+from delayq.delivered import Batch
 from delayq.events import (
     DeadLettered,
     Ended,
@@ -20,7 +21,7 @@ from delayq.events import (
     TookOver,
 )
 from delayq.keys import GROUP
-from delayq.pending import Batch, Pending
+from delayq.pending import Pending
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.roles import publish, troupe
 from tests.state import messages, owners
