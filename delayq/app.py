@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from delayq.appqueue import AppQueue, Handled, R
 from delayq.body import B, Codec
-from delayq.clock import SERVER_CLOCK, Clock, SharedClock
+from delayq.clock import SERVER_CLOCK, SharedClock
 from delayq.connection import Lent, Server
 from delayq.consumer import Consumer
 from delayq.durability import Durability
@@ -38,7 +38,6 @@ class App:
     :param redis_url: instead of DELAYQ_REDIS_URL
     :param namespace: instead of DELAYQ_NAMESPACE
     :param observe: called with an event for each thing that happens; by default trouble is logged
-    :param clock: decides what is due; for tests
     :raises InvalidSettings: if a setting is wrong
     """
 
@@ -48,7 +47,6 @@ class App:
         redis_url: str | None = None,
         namespace: str | None = None,
         observe: Observer = log_trouble,
-        clock: Clock = SERVER_CLOCK,
     ) -> None:
         given = {"redis_url": redis_url, "namespace": namespace}
         self.settings = load(AppSettings, **{n: v for n, v in given.items() if v is not None})
@@ -57,7 +55,7 @@ class App:
         self.observe = observe
         self.queues: dict[str, AppQueue] = {}
         self._recurrences: dict[str, Recurrence] = {}
-        self.clock = SharedClock(clock)
+        self.clock = SharedClock(SERVER_CLOCK)
         self._opened: AsyncExitStack | None = None
         self._link: Link | None = None
         self._supervisor: Supervisor | None = None
@@ -80,6 +78,7 @@ class App:
 
         :param body: type of the bodies, validated by pydantic; None is any JSON value
         :param ordering: "none", "strict" or "key"; see `Ordering`
+        :param retry: what becomes of a message whose handler failed; None is `Retry()`
         :param on_failure: what a failure means where the order is kept; see `OnFailure`
         :param on_due: a hook of the poller, which may correct a message that is due
         :param max_backlog: messages scheduled, ready and pending, beyond which a publish is refused
@@ -128,6 +127,9 @@ class App:
         :param name: of the queue that is declared for it; None is the function's
         :param missed: which ticks come when processes run again: none, the last, or all in order
         :param timezone: by which a cron expression is read
+        :param retry: what becomes of a tick whose handler failed; None is `Retry()`
+        :param time_limit_s: how long handling one may take, in seconds; then it has failed
+        :param concurrency: ticks handled at once
         :raises ValueError: if a part cannot be understood, or the name is taken
         :raises InvalidName: if the name cannot stand in a key
         :raises ImportError: if an extra is missing
@@ -144,6 +146,7 @@ class App:
     async def __aenter__(self) -> Self:
         """Make the queues usable. No call is made to the server yet.
 
+        :raises NotOpen: if it is open already
         :raises ServerMissing: if no Redis is named
         """
         if self._opened is not None:

@@ -72,6 +72,9 @@ class Queue(Lanes, Generic[B]):
     """Where its group begins, when its first consumer does."""
     registration: Registration = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
     """Shared by the lanes of a queue."""
+    _outboxes: dict[Durability, Outbox] = field(init=False, repr=False, compare=False)
+    """One for each: what waits for nothing does not wait behind what waits for a replica."""
+    _callers: Callers = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,7 +96,6 @@ class Queue(Lanes, Generic[B]):
             raise ValueError(f"patience_s: 0 to {MAX_PATIENCE_S:.0f} (got {self.patience_s})")
         registration = Registration(self.keys.namespace, self.name, self.lanes)
         object.__setattr__(self, "registration", self.registration or registration)
-        # What waits for less does not wait behind what waits for more.
         outboxes = {
             each: Outbox(
                 partial(self._send, self._terms(each)),
@@ -116,10 +118,9 @@ class Queue(Lanes, Generic[B]):
         """Whether a publish may find the queue full."""
         return self.max_backlog is not None
 
-    def bound_to(self, client: Redis, patience_s: float | None = None) -> "Queue[B]":
+    def bound_to(self, client: Redis) -> "Queue[B]":
         """Return this queue, over `client`."""
-        patience_s = self.patience_s if patience_s is None else patience_s
-        return replace(self, connect=lambda: client, patience_s=patience_s)
+        return replace(self, connect=lambda: client)
 
     def lane_of(self, message: Outgoing) -> "Queue[B]":
         """Return the lane that a message belongs to."""
@@ -195,8 +196,8 @@ class Queue(Lanes, Generic[B]):
         """
         message = outgoing(self.codec.encode(body), options)
         lane = self.lane_of(message)
-        outboxes: dict[Durability, Outbox] = lane._outboxes  # type: ignore[attr-defined]  # noqa: SLF001
-        return await outboxes[chosen(durability, self.durability)].post(message)
+        outbox = lane._outboxes[chosen(durability, self.durability)]  # noqa: SLF001 - of our own
+        return await outbox.post(message)
 
     def message(self, body: B, **options: Unpack[Options]) -> Outgoing:
         """Make a message for `publish_many`. Parameters are those of `publish`.
@@ -224,8 +225,7 @@ class Queue(Lanes, Generic[B]):
         """
         encode = self.codec.encode
         every = [m if isinstance(m, Outgoing) else checked_body(encode(m)) for m in messages]
-        callers: Callers = self._callers  # type: ignore[attr-defined]
-        bulk = Bulk(every, callers, self.patience_s, limited=self.limited)
+        bulk = Bulk(every, self._callers, self.patience_s, limited=self.limited)
         terms = self._terms(chosen(durability, self.durability), whole=True)
         await bulk.send(
             [partial(lane._send, terms) for lane in self.every_lane],  # noqa: SLF001 - of our own

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -416,7 +417,7 @@ async def test_a_durable_publish_follows_its_slot_and_asks_the_node_that_has_it(
         with pytest.raises(NotConfirmed):
             await queue.publish(3, id="c")
         replica.thaw()
-        assert (await queue.bound_to(client, 10).publish(3, id="c")).duplicate
+        assert (await replace(queue, patience_s=10).publish(3, id="c")).duplicate
         assert await client.xlen(KEYS.stream) == 3
 
 

@@ -90,7 +90,7 @@ async def test_whoever_dies_after_its_script_leaves_each_message_in_one_place(
     before = await places(client)
     doomed: Any = Dying(client, CALLS.get(name, 1))
     with suppress(ServerUnreachable):  # whatever more it would do
-        await TRANSITIONS[name](queue.bound_to(doomed, patience_s=0), lease, delivery)
+        await TRANSITIONS[name](replace(queue.bound_to(doomed), patience_s=0), lease, delivery)
     state, after = await messages(client), await places(client)
     kept = [known for known in before if known != LEAVES.get(name)]
     assert [known for known in after if known in before] == kept

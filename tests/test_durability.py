@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -118,7 +119,7 @@ async def test_what_no_replica_took_in_time_is_there_and_a_repeat_waits_for_it_a
             await queue.publish("x", id="x")
     assert not (await queue.publish("quick", durability="memory")).duplicate
     pair.replica.thaw()
-    receipt = await queue.bound_to(primary, patience_s=20).publish("x", id="x")
+    receipt = await replace(queue.bound_to(primary), patience_s=20).publish("x", id="x")
     assert receipt == Receipt("x", receipt.due_ms, duplicate=True, durability="replicated")
     assert (await messages(primary))["ready"].count("x") == 1
     async with Server(pair.replica.url).client() as replica:
@@ -158,7 +159,7 @@ async def test_a_repeat_waits_for_its_first_try_also_at_maxmemory(
     await primary.config_set("maxmemory", 1)
     try:
         pair.replica.thaw()
-        patient = hasty.bound_to(primary, patience_s=20)
+        patient = replace(hasty.bound_to(primary), patience_s=20)
         assert (await patient.publish("x", id="x")).duplicate
     finally:
         await primary.config_set("maxmemory", 0)

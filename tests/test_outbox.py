@@ -1,6 +1,7 @@
 """The outbox: concurrent publishes share calls; none waits, is lost, or is doubled by that."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -333,7 +334,7 @@ async def test_publishes_outlast_a_server_that_comes_back_within_their_patience(
             await anyio.wait_all_tasks_blocked()
             await real.start()
         assert await client.xlen(KEYS.stream) == 51
-        hasty = queue.bound_to(client, patience_s=0.1)
+        hasty = replace(queue, patience_s=0.1)
         real.kill()
         failures: list[ServerUnreachable] = []
 

@@ -31,6 +31,7 @@ from delayq.supervisor import Supervisor, signalled
 from delayq.tape import Tape
 
 Say = Callable[[str], None]
+_EVENTS = 8
 GRACE_S = 3.0
 """How long a role of a demo may take to stop."""
 
@@ -89,11 +90,12 @@ class Stage:
         """Return the server's time."""
         return real_ms() + self.clock_offset_ms
 
-    def last_events(self, told: Callable[[Event], str | None], most: int = 8) -> list[str]:
+    def last_events(self, told: Callable[[Event], str | None]) -> list[str]:
         """Return the last events in words, with their times; what is told as None is left out."""
         words = ((at_s, told(event)) for at_s, event in self.tape.heard[-200:])
         lines = [f"{at_s - self.began_s:6.2f}s  {word}" for at_s, word in words if word]
-        return [*lines, *[""] * most][:most] if len(lines) < most else lines[-most:]
+        last = lines[-_EVENTS:]
+        return [*last, *[""] * (_EVENTS - len(last))]
 
     async def play(self, story: Story) -> None:
         """Run a story's script, until its end or a signal, and stop all roles; show it live."""
