@@ -20,6 +20,7 @@ The path of a message:
             the stream for it alone
 """
 
+from delayq.active import Active
 from delayq.app import App
 from delayq.appqueue import AppQueue
 from delayq.browse import Stats
@@ -56,7 +57,7 @@ from delayq.groups import Start
 from delayq.handling import Context, Handler
 from delayq.keys import LaneKeys
 from delayq.message import Message
-from delayq.outgoing import Options, Receipt
+from delayq.outgoing import Options, Outgoing, Receipt
 from delayq.poller import Poller
 from delayq.producer import Producer
 from delayq.queue import OnDue, Ordering, Queue
@@ -65,6 +66,7 @@ from delayq.retry import OnFailure, Reject, Retry, RetryLater
 from delayq.supervisor import Supervisor, signalled
 
 __all__ = [
+    "Active",
     "App",
     "AppQueue",
     "BacklogFull",
@@ -93,6 +95,7 @@ __all__ = [
     "OnFailure",
     "Options",
     "Ordering",
+    "Outgoing",
     "Page",
     "Poller",
     "Producer",

@@ -1,4 +1,4 @@
-"""The sign of life: a connection that dies with its process, and which of the others' have.
+"""The sign of life: a connection that ends with its process, and tells whose others have ended.
 
 A role has one connection that carries its leases and nothing else. When the process dies the
 server closes it, and whoever stands by, asking for its `CLIENT ID`, learns that at once.

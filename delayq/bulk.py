@@ -15,8 +15,8 @@ from delayq.outgoing import Outgoing, Receipt, plain
 class Bulk:
     """Messages on their way, and what became of each; `limited` is as for `batches`.
 
-    :param messages: a text is a body alone, checked: made a message of not before it is its turn,
-        as Python's collector of garbage goes through all that is there at once
+    :param messages: a text is a body alone, checked: it becomes a message when its batch is sent,
+        so that Python's garbage collector finds few objects alive
     :param callers: who makes the calls
     :param patience_s: how long each call is tried, the server being away
     """

@@ -1,4 +1,4 @@
-"""The server, as a role comes by it; and how to outlast an outage."""
+"""How a role connects to the server, and how a call is repeated through an outage."""
 
 import random
 import re

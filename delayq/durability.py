@@ -16,7 +16,8 @@ _ASK: dict[Durability, tuple[object, ...]] = {
     "fsynced": ("WAITAOF", 1, 0),
 }
 _TICK_S = 0.2
-"""A server lets those go that have waited too long at its next tick: by some 0.1 s too late."""
+"""A wait at the server ends with the server's next tick, some 0.1 s late: so it is told this much
+less."""
 LEAST_S = 0.25
 """With less time left it is not worth asking whether what was written is confirmed."""
 

@@ -1,4 +1,4 @@
-"""Every error that delayq raises: one file, one base, one sentence each."""
+"""delayq's errors, one sentence each; and how an error is put into words."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +53,7 @@ class BacklogFull(DelayqError):
 
 
 class NotOpen(DelayqError):
-    """Raised when a queue is used outside `async with app`."""
+    """Raised when an app is used outside `async with app`, or opened twice."""
 
 
 class LeaseLost(DelayqError):

@@ -20,6 +20,7 @@ class Event:
 
 
 Observer = Callable[[Event], None]
+"""Called with each event, in the event loop, so it must not block. What it raises is logged."""
 
 
 def unobserved(_event: Event) -> None:

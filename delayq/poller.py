@@ -68,7 +68,7 @@ class Poller:
         """Move one batch of what is due, in each lane.
 
         :param now_ms: instead of the clock's time
-        :return: seconds until the next message is due: 0 if more are, infinity if none is scheduled
+        :return: seconds to wait for the next look: 0 if more are due, infinity if none is scheduled
         """
         return min([await promoter.turn(now_ms) for promoter in self._promoters])
 

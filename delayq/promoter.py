@@ -17,8 +17,8 @@ from delayq.schedule import Schedule, Scheduled
 SAFETY_S = 1.0
 """The longest time without a look at the schedule."""
 NEAR_S = 0.001
-"""So long before it is time, the schedule has been looked at once more: where nothing else is to be
-done, this process, the server and all between them sleep, and take a ms to wake up."""
+"""How long before a message is due one look more has ended. It wakes this process, the server and
+all between them, which on an idle machine takes about 1 ms."""
 HOOK_TIMEOUT_S = 10.0
 """How long `on_due` may take for one message."""
 
@@ -67,7 +67,7 @@ class Promoter:
         """Move one batch of what is due.
 
         :param now_ms: instead of the clock's time
-        :return: seconds until the next message is due: 0 if more are, infinity if none is scheduled
+        :return: seconds to wait for the next look: 0 if more are due, infinity if none is scheduled
         """
         on_due = self._queue.on_due
         if on_due is None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from delayq.errors import InvalidCursor, MalformedEntry
-from delayq.message import unpack
+from delayq.message import JSON, unpack
 
 State = Literal["scheduled", "ready", "pending", "dead"]
 
@@ -174,14 +174,10 @@ def _is_place(text: str, size: int) -> bool:
     return fits and (size > 1 or all(int(part) < 2**64 for part in text.split("-")))
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
-
-
 def _body(text: str) -> Any:
     try:
-        body = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
+        body = JSON.decode(text)
+    except MalformedEntry:
         return text
     return body if _depth(body) <= _MAX_DEPTH else text
 

@@ -82,6 +82,8 @@ class Retry:
     """Exponential backoff with full jitter, and an end to it.
 
     Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+
+    :raises ValueError: if a number is out of range
     """
 
     max_deliveries: int | None = 5

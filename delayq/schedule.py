@@ -1,6 +1,6 @@
 """The schedule, as a poller sees it: what is due moves to the stream.
 
-Every call is one script, and safe to repeat after a lost reply.
+Every call may be repeated after a lost reply.
 """
 
 import math
@@ -18,8 +18,8 @@ from delayq.queue import Queue
 from delayq.record import ARRIVAL_CHARS, is_held
 
 EARLY_S = 0.0005
-"""How much before the next is due a poller looks again. Who is early looks again at once, which
-costs some calls, and the server moves nothing before its time."""
+"""How much before the next is due a poller looks again. A look that is early moves nothing and is
+repeated at once; one that is late makes the message late."""
 DENSE_S = 0.002
 """Where messages are due one after the other in less, none is looked for early."""
 

@@ -209,7 +209,7 @@ def run_blocking(client: Any, name: str, keys: Keys, args: Sequence[object]) -> 
 
 
 async def command(client: Redis, *words: object, **parsing: bool) -> Any:
-    """Run one command that changes nothing which a repeat would change again.
+    """Run one command that may be repeated: it reads, or changes nothing the second time.
 
     :param parsing: options for the parsers of redis-py
 

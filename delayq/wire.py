@@ -1,9 +1,9 @@
 """The wire: one connection that calls share, sent in order and answered in order.
 
 redis-py takes a connection out of its pool for each call, watches it with timers, and reads it
-through a stream: three times what all else costs that a publish does. A wire writes, and its answer
-wakes whoever waits for it. Any number of calls may be under way; one that is given up leaves its
-place to its answer.
+through a stream: that takes three times as long as all else in a publish. A wire writes, and its
+answer wakes whoever waits for it. Any number of calls may be under way; one that is given up leaves
+its place to its answer.
 """
 
 import asyncio

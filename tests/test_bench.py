@@ -121,7 +121,6 @@ async def test_idle_queues_are_counted_with_what_they_cost(
     judged("idle", found)
     assert list(found) == ["1 queue", "10 queues", "100 queues"]
     for values in found.values():
-        assert values["calls_per_s"] >= 0
         assert 0 < values["client_cpu_percent"] < math.inf
         assert 0 < values["server_cpu_percent"] < math.inf
     assert found["100 queues"]["calls_per_s"] > 10

@@ -190,6 +190,10 @@ async def test_competing_consumers_are_in_every_lane(
             t.consumer(name)
         while len(t.tape.of(TookOver)) < 2 * lanes:
             await t.tape.until(TookOver, after=t.tape.end)
+        every = range(lanes) if lanes > 1 else [None]
+        assert {(e.role, e.lane) for e in t.tape.of(TookOver)} == {
+            (name, lane) for name in ("c1", "c2") for lane in every
+        }
         for n in range(40):
             await queue.publish(n)
         await t.settled(40)

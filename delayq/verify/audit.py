@@ -5,9 +5,8 @@ and gives it another `redis`, which keeps the commands that write, and what was 
 each call appends one entry to the audit stream of its lane, if anything changed, or the call was
 refused, or failed half-way. So the audit tells what a script did, not what it says it does.
 
-What is not in it: commands that are sent by themselves, of which delayq uses three (XGROUP CREATE
-of the group, HSETNX of the queue's name, ZREM of who stands by or takes part), and keys that end by
-their ttl.
+What is not in it: commands that are sent by themselves (XGROUP CREATE of the group, those of the
+registry, ZREM of who stands by or takes part, UNLINK of a queue's keys), and keys that expire.
 """
 
 import json
