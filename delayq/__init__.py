@@ -18,6 +18,16 @@ The path of a message:
     groups: one stream and one copy of each entry, deleted when all are done with it; each group has
             its own lease, pending list, dead stream, and schedule of retries, which come back to
             the stream for it alone
+
+Where to read:
+
+    publish     app ─▶ appqueue ─▶ queue ─▶ outgoing ─▶ outbox, bulk ─▶ publishing
+    schedule    poller ─▶ promoter ─▶ schedule;   ticker ─▶ recurring
+    consume     consumer ─▶ seat ─▶ standby ─▶ term ─▶ service: competing, ordered, keyed
+    in a term   pace ─▶ pending ─▶ pool ─▶ handling, threads ─▶ retry ─▶ settling, parking
+    who leads   lease, heartbeat;   share: who has which lanes;   survey: who died
+    operate     lanes ─▶ browse, changes, dead, active, groups, registry
+    the server  connection ─▶ transport;   scripts ─▶ lua;   keys, and what they hold: record
 """
 
 from delayq.active import Active

@@ -19,7 +19,6 @@ from delayq.events import Event, Observer
 from delayq.fitness import check
 from delayq.handling import Context
 from delayq.keys import LaneKeys
-from delayq.link import Link
 from delayq.logs import log_trouble, warn
 from delayq.poller import Poller
 from delayq.queue import OnDue, Ordering
@@ -28,6 +27,7 @@ from delayq.retry import OnFailure, Retry
 from delayq.settings import AppSettings, load, own_name
 from delayq.supervisor import Role, Supervisor, ending
 from delayq.ticker import Ticker
+from delayq.transport.link import Link
 
 
 class App:

@@ -17,16 +17,16 @@ import anyio
 from anyio.abc import TaskGroup
 from redis.asyncio import Redis
 
-from delayq.address import Address, Host, parsed
-from delayq.anchor import Anchor
-from delayq.bells import BLOCK_MS, Bells
-from delayq.client import blocking, node_of, opened
 from delayq.clock import mono_s, real_ms
 from delayq.errors import InvalidSettings, ServerError, ServerUnreachable, ungrouped
 from delayq.events import Observer, Recovered, Unreachable, unobserved
-from delayq.link import Link
-from delayq.roaming import RoamingAnchor
 from delayq.scripts import command
+from delayq.transport.address import Address, Host, parsed
+from delayq.transport.anchor import Anchor
+from delayq.transport.bells import BLOCK_MS, Bells
+from delayq.transport.client import blocking, node_of, opened
+from delayq.transport.link import Link
+from delayq.transport.roaming import RoamingAnchor
 
 READ_S = BLOCK_MS / 1000 + 5
 """How long the answer to a blocking read may take, before the server counts as away."""
@@ -56,7 +56,7 @@ class Server:
     async def client(
         self, name: str = "delayq", *, one_connection: bool = False
     ) -> AsyncIterator[Redis]:
-        """Open a client whose connections bear `name` in `CLIENT LIST`. See `delayq.client`."""
+        """Open a client whose connections bear `name` in `CLIENT LIST`. See `transport.client`."""
         async with opened(parsed(self.url), name, one_connection=one_connection) as client:
             yield client
 

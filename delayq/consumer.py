@@ -13,11 +13,11 @@ from delayq.connection import Server, outlast
 from delayq.events import Observer, in_lane
 from delayq.handling import Handler, Handling
 from delayq.keys import MAX_NAME, checked_name
-from delayq.link import Link
 from delayq.logs import guarded, log_trouble
 from delayq.queue import Queue
 from delayq.seat import Duty, Seat
 from delayq.share import ATTEND_S, Members, Share
+from delayq.transport.link import Link
 
 MAX_CONSUMER_NAME = 4 * MAX_NAME
 """Characters: an app makes it of the names of queue, group and process."""

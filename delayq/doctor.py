@@ -12,13 +12,13 @@ from redis.asyncio import Redis
 
 from delayq import scripts
 from delayq.browse import Browser, Stats, stats, together
-from delayq.cluster import primaries
 from delayq.connection import clock_offset_ms
 from delayq.errors import ServerError, ServerRefused, ServerUnreachable
 from delayq.fitness import OLDEST_VERSION, product
 from delayq.keys import GROUP, LaneKeys
 from delayq.record import number
 from delayq.retry import Retry
+from delayq.transport.cluster import primaries
 
 Level = Literal["ok", "warning", "problem"]
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from delayq.address import parsed
-from delayq.cluster import primaries
 from delayq.connection import Server
 from delayq.errors import ServerError, ServerReadOnly, ServerRefused, ServerTooOld
 from delayq.scripts import command
+from delayq.transport.address import parsed
+from delayq.transport.cluster import primaries
 
 OLDEST_VERSION = (6, 2)
 

@@ -28,9 +28,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from delayq import scripts
-from delayq.anchor import UNKNOWN, Anchor
 from delayq.clock import mono_s
 from delayq.keys import LaneKeys, own_name_of
+from delayq.transport.anchor import UNKNOWN, Anchor
 
 
 @dataclass(frozen=True, slots=True)

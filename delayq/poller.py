@@ -6,7 +6,6 @@ safety poll, which is the truth where a bell was lost. Any number may run side b
 
 import anyio
 
-from delayq.bells import Bells
 from delayq.connection import Server, outlast
 from delayq.errors import ScriptFailed
 from delayq.events import LaneFailed, Observer, in_lane
@@ -14,6 +13,7 @@ from delayq.lanes import REST_S
 from delayq.logs import guarded, log_trouble
 from delayq.promoter import Promoter
 from delayq.queue import Queue
+from delayq.transport.bells import Bells
 
 
 class Poller:

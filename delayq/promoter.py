@@ -5,7 +5,6 @@ import math
 
 import anyio
 
-from delayq.bells import Bells
 from delayq.cancelled import cancelled_inside
 from delayq.clock import mono_s
 from delayq.connection import outlast
@@ -13,6 +12,7 @@ from delayq.errors import named
 from delayq.events import Corrected, CorrectionFailed, Observer, Promoted
 from delayq.queue import OnDue, Queue
 from delayq.schedule import Schedule, Scheduled
+from delayq.transport.bells import Bells
 
 SAFETY_S = 1.0
 """The longest time without a look at the schedule."""

@@ -14,7 +14,6 @@ from delayq.heartbeat import HEARTBEAT
 from delayq.keyed import Keyed
 from delayq.lanes import REST_S
 from delayq.lease import Lease, LeaseStore
-from delayq.link import Link
 from delayq.ordered import Ordered
 from delayq.pending import Pending
 from delayq.queue import Queue
@@ -24,6 +23,7 @@ from delayq.share import Share
 from delayq.standby import Standby
 from delayq.survey import Survey
 from delayq.term import Term
+from delayq.transport.link import Link
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import anyio
 
-from delayq.bell import Bell
 from delayq.clock import Clock, mono_s
 from delayq.delivered import Batch, Delivered, Malformed
 from delayq.errors import GroupMissing
@@ -15,6 +14,7 @@ from delayq.message import Delivery, new_id
 from delayq.pending import Pending
 from delayq.retry import Again, DeadLetter, OnFailure, Park, Retry
 from delayq.term import Term
+from delayq.transport.bell import Bell
 
 MAX_ACKS = 1_000
 """Messages acknowledged by one script at most."""

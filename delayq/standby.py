@@ -4,13 +4,13 @@ from contextlib import suppress
 
 import anyio
 
-from delayq.bell import Bell
 from delayq.clock import mono_s
 from delayq.connection import outlast, uncut
 from delayq.errors import ServerError
 from delayq.events import Observer, StoodBy
 from delayq.lease import Held, Lease, LeaseStore
 from delayq.share import Share
+from delayq.transport.bell import Bell
 
 WATCH_S = 0.2
 """How often a standby asks whether the holder's connection is still there."""

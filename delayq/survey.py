@@ -7,11 +7,11 @@ looks; so a death is followed within a second, whoever died.
 from collections.abc import Sequence
 
 from delayq import scripts
-from delayq.anchor import UNKNOWN
 from delayq.keys import own_name_of
 from delayq.lanes import at_once
 from delayq.lease import Lease, LeaseStore
 from delayq.queue import Queue
+from delayq.transport.anchor import UNKNOWN
 
 SURVEY_S = 0.9
 """How often one of them looks whether another died."""

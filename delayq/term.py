@@ -6,7 +6,6 @@ from typing import TypeVar
 
 import anyio
 
-from delayq.bell import Bell
 from delayq.clock import mono_s
 from delayq.connection import outlast
 from delayq.errors import LeaseLost
@@ -21,6 +20,7 @@ from delayq.events import (
 )
 from delayq.lease import Lease, LeaseStore
 from delayq.logs import warn_at_once
+from delayq.transport.bell import Bell
 
 T = TypeVar("T")
 

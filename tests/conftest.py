@@ -9,11 +9,11 @@ import pytest
 from hypothesis import settings
 
 from delayq import LaneKeys, Queue, Retry, Server
-from delayq.anchor import Anchor
 from delayq.lease import Lease, LeaseStore
 from delayq.pending import Pending
 from delayq.queue import OnDue, Ordering
 from delayq.schedule import Schedule
+from delayq.transport.anchor import Anchor
 from tests.processes import Running, run
 from tests.sample import ledger
 from tests.servers import RealServer

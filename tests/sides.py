@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from delayq import Queue
-from delayq.anchor import Anchor
 from delayq.lease import Lease, LeaseStore
 from delayq.message import Delivery
 from delayq.pending import Pending
 from delayq.schedule import Schedule
+from delayq.transport.anchor import Anchor
 
 
 @dataclass

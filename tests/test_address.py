@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio.connection import SSLConnection
 
 from delayq import InvalidSettings, Server
-from delayq.address import Address, parsed
+from delayq.transport.address import Address, parsed
 
 USER = {"username": "me", "password": "p@w"}
 SECURE = {"connection_class": SSLConnection}

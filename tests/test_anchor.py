@@ -6,8 +6,8 @@ import anyio
 import pytest
 
 from delayq import Server
-from delayq.anchor import Anchor, Lookout
 from delayq.connection import outlast
+from delayq.transport.anchor import Anchor, Lookout
 from delayq.verify.proxy import Proxy, before
 from tests.conftest import Client
 
@@ -109,7 +109,7 @@ async def test_an_identity_is_asked_for_once(server: Server, client: Client) -> 
 async def test_whoever_waited_long_for_its_turn_to_ask_is_still_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("delayq.anchor._FORGET_S", -1)
+    monkeypatch.setattr("delayq.transport.anchor._FORGET_S", -1)
     lists: list[list[str]] = []
 
     async def listed(ids: list[str]) -> list[str]:

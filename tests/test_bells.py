@@ -10,11 +10,11 @@ from anyio.lowlevel import checkpoint
 from redis.asyncio import Redis
 
 from delayq import Queue, Server
-from delayq.bell import Bell
-from delayq.bells import READERS, Bells
 from delayq.connection import Lent
-from delayq.link import Link
 from delayq.scripts import command
+from delayq.transport.bell import Bell
+from delayq.transport.bells import READERS, Bells
+from delayq.transport.link import Link
 from tests.conftest import Client
 from tests.roles import troupe
 

@@ -11,15 +11,15 @@ import pytest
 from redis.asyncio import Redis
 
 from delayq import NotConfirmed, Queue, Retry, Server, ServerUnreachable, check
-from delayq.address import parsed
-from delayq.anchor import Anchor
 from delayq.connection import outlast
 from delayq.errors import ServerRefused
 from delayq.events import LeaseEnded, StoodBy, TookOver
-from delayq.link import Link
-from delayq.sentinels import Sentinels
+from delayq.transport.address import parsed
+from delayq.transport.anchor import Anchor
+from delayq.transport.link import Link
+from delayq.transport.sentinels import Sentinels
+from delayq.transport.wire import ANSWER_S
 from delayq.verify.cluster import state
-from delayq.wire import ANSWER_S
 from tests.clusters import SERVICE, Node, RealCluster, RealSentinels, Watcher, until
 from tests.conftest import KEYS
 from tests.roles import Troupe, troupe
@@ -242,7 +242,7 @@ async def test_what_a_replica_has_survives_its_primary(
 async def test_a_primary_that_is_silent_is_given_up(
     servers: type[RealSentinels | RealCluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("delayq.client.CALL_S", 1.0)
+    monkeypatch.setattr("delayq.transport.client.CALL_S", 1.0)
     real = servers()
     try:
         await real.start()
@@ -312,7 +312,7 @@ async def test_nobody_is_asked_who_is_no_node_of_the_cluster(cluster: RealCluste
 async def test_bells_of_a_cluster_beyond_its_readers_give_way(
     cluster: RealCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("delayq.bells.LONE_READERS", 2)
+    monkeypatch.setattr("delayq.transport.bells.LONE_READERS", 2)
     server = Server(cluster.url)
     async with (
         server.client() as client,

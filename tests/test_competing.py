@@ -10,7 +10,6 @@ import anyio.lowlevel
 import pytest
 
 from delayq import Queue, Retry, RetryLater, Server, scripts
-from delayq.anchor import Anchor
 from delayq.events import (
     Acked,
     DeadLettered,
@@ -24,6 +23,7 @@ from delayq.events import (
 from delayq.keys import GROUP
 from delayq.lease import Lease, LeaseStore
 from delayq.survey import SURVEY_S, Survey
+from delayq.transport.anchor import Anchor
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.roles import publish, troupe
 from tests.state import messages, owners

@@ -11,7 +11,6 @@ import pytest
 from redis import exceptions
 
 from delayq import Ordering, Queue, Server, ServerError, ServerUnreachable, scripts
-from delayq.anchor import Anchor
 from delayq.clock import mono_s
 from delayq.events import LeaseEnded, Released, TookOver
 from delayq.keys import GROUP
@@ -20,6 +19,7 @@ from delayq.message import Delivery
 from delayq.outbox import Outbox
 from delayq.pending import RECLAIM_LIMIT, Pending
 from delayq.schedule import Schedule
+from delayq.transport.anchor import Anchor
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.roles import publish, troupe
 from tests.servers import RealServer

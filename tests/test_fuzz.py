@@ -30,7 +30,6 @@ from delayq import (
     ServerError,
     cli,
 )
-from delayq.anchor import Anchor
 from delayq.delivered import Malformed
 from delayq.events import Ended
 from delayq.keys import GROUP
@@ -39,6 +38,7 @@ from delayq.message import FORMAT, JSON, Delivery
 from delayq.pending import Pending
 from delayq.schedule import Schedule
 from delayq.survey import Survey
+from delayq.transport.anchor import Anchor
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.roles import troupe
 from tests.servers import RealServer

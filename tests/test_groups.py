@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from delayq import InvalidName, LaneKeys, Message, Poller, Queue, Server
-from delayq.anchor import Anchor
 from delayq.errors import GroupInUse, GroupMissing
 from delayq.groups import slowest
 from delayq.keys import GROUP
@@ -16,6 +15,7 @@ from delayq.message import Delivery
 from delayq.pending import Pending
 from delayq.publishing import PROMOTE_LIMIT
 from delayq.resize import resize
+from delayq.transport.anchor import Anchor
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.sides import Side, side
 from tests.state import dump

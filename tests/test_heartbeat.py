@@ -8,9 +8,9 @@ import anyio
 import pytest
 
 from delayq import Server
-from delayq.anchor import Anchor
 from delayq.heartbeat import Heartbeat
 from delayq.lease import Lease, LeaseStore
+from delayq.transport.anchor import Anchor
 from tests.conftest import KEYS, Client
 
 PATIENCE_S = 5.0

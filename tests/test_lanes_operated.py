@@ -7,13 +7,13 @@ import pytest
 from anyio import to_thread
 
 from delayq import InvalidCursor, Queue, Server, ServerUnreachable
-from delayq.anchor import Anchor
 from delayq.events import StoodBy
 from delayq.keys import LaneKeys, lane_of
 from delayq.lanes import at_once
 from delayq.lease import Lease, LeaseStore
 from delayq.pending import Pending
 from delayq.resize import resize
+from delayq.transport.anchor import Anchor
 from tests.conftest import KEYS, Client
 from tests.processes import run
 from tests.roles import troupe

@@ -7,7 +7,6 @@ import anyio
 import pytest
 
 from delayq import LeaseLost, Server, ServerUnreachable, scripts
-from delayq.anchor import Anchor
 from delayq.clock import mono_s
 from delayq.connection import outlast
 from delayq.events import StoodBy
@@ -19,6 +18,7 @@ from delayq.share import Share
 from delayq.standby import Standby
 from delayq.tape import Tape
 from delayq.term import Term
+from delayq.transport.anchor import Anchor
 from tests.conftest import KEYS, Client
 
 KEY = KEYS.lease()

@@ -25,7 +25,6 @@ from hypothesis.stateful import (
 )
 
 from delayq import LeaseLost, Queue, Retry, Server
-from delayq.anchor import Anchor
 from delayq.caller import Caller
 from delayq.clock import Clock
 from delayq.keys import GROUP
@@ -34,6 +33,7 @@ from delayq.message import Delivery, new_id, unpack
 from delayq.pending import Pending
 from delayq.publishing import ID_WINDOW_MS, PROMOTE_LIMIT
 from delayq.schedule import Schedule, Scheduled
+from delayq.transport.anchor import Anchor
 from tests import model
 from tests.conftest import KEYS, Client
 from tests.servers import RealServer

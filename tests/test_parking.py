@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from delayq import Ordering, Retry, RetryLater, Server, scripts
-from delayq.anchor import Anchor
 from delayq.clock import Clock
 from delayq.events import Parked
 from delayq.lease import Lease, LeaseStore
@@ -20,6 +19,7 @@ from delayq.parking import Parking
 from delayq.pending import Pending
 from delayq.queue import Queue
 from delayq.schedule import Schedule
+from delayq.transport.anchor import Anchor
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.failing import FAIL, LATER, dead, playing, publish
 

@@ -10,7 +10,6 @@ import anyio.lowlevel
 import pytest
 
 from delayq import Message, Poller, Producer, Queue, Server
-from delayq.bells import Bells
 from delayq.clock import Clock, real_ms
 from delayq.distribution import quantile
 from delayq.events import (
@@ -26,6 +25,7 @@ from delayq.events import (
 )
 from delayq.promoter import NEAR_S, SAFETY_S, Promoter, until_near
 from delayq.tape import Tape
+from delayq.transport.bells import Bells
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.roles import troupe
 from tests.servers import RealServer

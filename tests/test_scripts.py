@@ -8,7 +8,6 @@ import pytest
 from redis import exceptions
 
 from delayq import LeaseLost, Queue, ServerError, scripts
-from delayq.anchor import Anchor
 from delayq.errors import GroupMissing, ServerOutOfMemory
 from delayq.keys import GROUP
 from delayq.lease import Held, Lease, LeaseStore
@@ -16,6 +15,7 @@ from delayq.message import Delivery
 from delayq.pending import Pending
 from delayq.schedule import Schedule
 from delayq.survey import Survey
+from delayq.transport.anchor import Anchor
 from tests.conftest import KEYS, Client
 from tests.state import dump
 

@@ -14,12 +14,12 @@ import anyio
 import pytest
 
 from delayq import App, Context, NotOpen, Reject, Retry, RetryLater, testing
-from delayq.bells import Bells
 from delayq.events import DeadLettered, Ended, Event, Halted, Inherited, TookOver
 from delayq.poller import Poller
 from delayq.queue import Ordering
 from delayq.recurring import Missed
 from delayq.ticker import Ticker
+from delayq.transport.bells import Bells
 
 HOURS = timedelta(hours=1)
 START = testing.START

@@ -7,7 +7,8 @@ import anyio
 import pytest
 from redis import exceptions
 
-from delayq import Server, ServerUnreachable, scripts, wire
+from delayq import Server, ServerUnreachable, scripts
+from delayq.transport import wire
 from tests.conftest import Client
 from tests.servers import RealServer
 

@@ -5,8 +5,8 @@ from typing import Literal, get_args
 from pydantic import Field, field_validator
 from pydantic_settings import CliPositionalArg, SettingsConfigDict
 
-from delayq.address import SCHEMES
 from delayq.settings import Settings, checked, checked_url
+from delayq.transport.address import SCHEMES
 
 Measurement = Literal[
     "publish",

@@ -8,7 +8,6 @@ from typing import Any
 
 import anyio
 
-from delayq.cluster import replicas
 from delayq.commands.look import opened, opened_queue, queue_of
 from delayq.commands.settings import (
     CancelSettings,
@@ -26,6 +25,7 @@ from delayq.dead import Redriven
 from delayq.durability import Durability
 from delayq.errors import GroupInUse, InvalidMessage, NotConfirmed
 from delayq.queue import Queue
+from delayq.transport.cluster import replicas
 
 
 async def run_publish(settings: PublishSettings, stdin: Any) -> Answer:

@@ -9,12 +9,12 @@ from itertools import repeat
 from pathlib import Path
 
 from delayq import logs
-from delayq.address import parsed
 from delayq.connection import Server
 from delayq.errors import UsageError
 from delayq.events import unobserved
 from delayq.fitness import check
 from delayq.retry import OnFailure
+from delayq.transport.address import parsed
 from delayq.verify.faults import FAMILIES, Breaking, Need, possible
 from delayq.verify.log import Log
 from delayq.verify.part import Kind, Part

@@ -71,16 +71,16 @@ BOUNDING = [
     mutant(
         "a command that blocks goes over the shared wire",
         "test_wire.py::test_a_command_that_blocks_holds_up_nobody[words0]",
-        ("wire.py", '"BLPOP", ', ""),
+        ("transport/wire.py", '"BLPOP", ', ""),
     ),
     mutant(
         "a command in small letters goes over the shared wire",
         "test_wire.py::test_a_command_that_blocks_holds_up_nobody[words1]",
-        ("wire.py", 'name.split(" ", 1)[0].upper() in', 'name.split(" ", 1)[0] in'),
+        ("transport/wire.py", 'name.split(" ", 1)[0].upper() in', 'name.split(" ", 1)[0] in'),
     ),
     mutant(
         "a transaction is begun for all",
         "test_wire.py::test_a_command_for_one_connection_changes_no_other",
-        ("wire.py", '"MULTI", ', ""),
+        ("transport/wire.py", '"MULTI", ', ""),
     ),
 ]

@@ -9,13 +9,17 @@ FAILING_OVER = [
     mutant(
         "a connection that was cut goes back to where it was",
         "test_clusters.py::test_a_primary_that_comes_back_too_soon_is_not_believed",
-        ("quick.py", "                await self.connect()  #", "                pass  #"),
+        (
+            "transport/quick.py",
+            "                await self.connect()  #",
+            "                pass  #",
+        ),
     ),
     mutant(
         "the first Sentinel that answers is believed",
         "test_clusters.py::test_the_sentinel_that_knows_of_the_latest_failover_is_believed",
         (
-            "sentinels.py",
+            "transport/sentinels.py",
             'max(int(state["config-epoch"]) for state in known)',
             'int(known[0]["config-epoch"])',
         ),
@@ -29,7 +33,7 @@ FAILING_OVER = [
         "whoever a lease names is asked",
         "test_clusters.py::test_nobody_is_asked_who_is_no_node_of_the_cluster",
         (
-            "roaming.py",
+            "transport/roaming.py",
             "        if known is None:\n            return set()\n",
             "        if known is None:\n            raise LookupError(node)\n",
         ),
@@ -37,7 +41,11 @@ FAILING_OVER = [
     mutant(
         "a node that does not answer about connections stops a standby",
         "test_clusters.py::test_a_node_that_does_not_answer_proves_nothing_and_stops_nobody",
-        ("roaming.py", "with anyio.move_on_after(ANSWER_S), suppress(ServerError):", "if True:"),
+        (
+            "transport/roaming.py",
+            "with anyio.move_on_after(ANSWER_S), suppress(ServerError):",
+            "if True:",
+        ),
     ),
     mutant(
         "one primary of a Cluster is checked",
@@ -48,7 +56,7 @@ FAILING_OVER = [
         "a call that is given up while Sentinels are asked ends its task",
         "test_clusters.py::test_a_call_that_is_given_up_while_sentinels_are_asked_ends_alone",
         (
-            "sentinels.py",
+            "transport/sentinels.py",
             "        async with anyio.create_task_group() as asking:\n"
             "            for sentinel in self.sentinels:\n"
             "                asking.start_soon(_ask, sentinel, answers)\n",
@@ -59,7 +67,7 @@ FAILING_OVER = [
     mutant(
         "Sentinels are asked without their password",
         "test_secure.py::test_sentinels_with_a_password_are_asked_with_it",
-        ("sentinels.py", "asked = {**address.asking, **quickly,", "asked = {**quickly,"),
+        ("transport/sentinels.py", "asked = {**address.asking, **quickly,", "asked = {**quickly,"),
     ),
     mutant(
         "a schedule that was deleted is asked for",

@@ -29,11 +29,11 @@ SERVING = [
         "XREADGROUP BLOCK as the wait",
         "test_directed.py::test_a_reader_that_waits_over_a_takeover_takes_no_message_with_it",
         (
-            "bells.py",
+            "transport/bells.py",
             '("XREAD", "COUNT", 1,',
             '("XREADGROUP", "GROUP", "delayq", "reader", "COUNT", 1,',
         ),
-        ("bells.py", '"STREAMS", *streams, *heard)', '"STREAMS", *streams, ">")'),
+        ("transport/bells.py", '"STREAMS", *streams, *heard)', '"STREAMS", *streams, ">")'),
     ),
     mutant(
         "poison count from XREADGROUP 0",
@@ -141,7 +141,11 @@ SERVING = [
     mutant(
         "client retries on",
         "test_connection.py::test_a_lost_reply_is_told_and_nothing_is_sent_again_unasked[True]",
-        ("client.py", '"retry": Retry(NoBackoff(), 0)', '"retry": Retry(NoBackoff(), 10)'),
+        (
+            "transport/client.py",
+            '"retry": Retry(NoBackoff(), 0)',
+            '"retry": Retry(NoBackoff(), 10)',
+        ),
     ),
     mutant(
         "retry to the tail",
@@ -213,7 +217,7 @@ SERVING = [
     mutant(
         "a bell waits from now on",
         "test_directed.py::test_a_bell_hears_what_was_added_before_it_listened",
-        ("bells.py", '"STREAMS", *streams, *heard)', '"STREAMS", *streams, "$")'),
+        ("transport/bells.py", '"STREAMS", *streams, *heard)', '"STREAMS", *streams, "$")'),
     ),
     mutant(
         "a cancelled publisher takes its neighbours along",
@@ -256,17 +260,17 @@ SERVING = [
     mutant(
         "a connection closed is a death right after an outage",
         "test_directed.py::test_right_after_an_outage_a_closed_connection_proves_nothing",
-        ("anchor.py", "return mono_s() < self._patient_until", "return False"),
+        ("transport/anchor.py", "return mono_s() < self._patient_until", "return False"),
     ),
     mutant(
         "a bell beyond the readers waits until one of them is free",
         "test_bells.py::test_bells_beyond_the_readers_share_them_and_each_is_heard[True]",
-        ("bells.py", "        elif not self._making_room:", "        elif False:"),
+        ("transport/bells.py", "        elif not self._making_room:", "        elif False:"),
     ),
     mutant(
         "where no reader can be woken none is cut short",
         "test_bells.py::test_bells_beyond_the_readers_share_them_and_each_is_heard[False]",
-        ("bells.py", "        reader.scope.cancel()\n        await", "        await"),
+        ("transport/bells.py", "        reader.scope.cancel()\n        await", "        await"),
     ),
     mutant(
         "a lane where a script fails ends the poller of all",
@@ -281,12 +285,12 @@ SERVING = [
     mutant(
         "an outage does not ring",
         "test_bells.py::test_an_outage_rings",
-        ("bells.py", "self._rung(reader, None)", "self._rung(reader, {})"),
+        ("transport/bells.py", "self._rung(reader, None)", "self._rung(reader, {})"),
     ),
     mutant(
         "a look at the connections for each who asks",
         "test_anchor.py::test_many_who_ask_at_once_are_answered_by_one_call",
-        ("anchor.py", "if not asked <= self._seen or", "if True or"),
+        ("transport/anchor.py", "if not asked <= self._seen or", "if True or"),
     ),
     mutant(
         "a connection that is not told is one that is gone",

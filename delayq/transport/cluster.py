@@ -10,9 +10,9 @@ from redis.asyncio.connection import Connection
 from redis.exceptions import ClusterDownError
 
 from delayq import scripts
-from delayq.address import Host
 from delayq.errors import ServerError
-from delayq.quick import quick
+from delayq.transport.address import Host
+from delayq.transport.quick import quick
 
 _MOST_CONNECTIONS = 10_000
 

@@ -15,10 +15,10 @@ import anyio
 from anyio.abc import TaskGroup
 from redis.asyncio import Redis
 
-from delayq.bell import Bell
 from delayq.clock import mono_s
 from delayq.errors import ServerError, ServerRefused
 from delayq.scripts import command
+from delayq.transport.bell import Bell
 
 BLOCK_MS = 10_000
 """How long a blocking read waits at the server, at most."""

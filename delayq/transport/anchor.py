@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from delayq import scripts
 from delayq.clock import mono_s
 from delayq.errors import ServerRefused, ServerUnreachable
-from delayq.wire import Wire
+from delayq.transport.wire import Wire
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from redis.asyncio.sentinel import (
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from delayq.address import Address
+from delayq.transport.address import Address
 
 ANSWER_S = 0.5
 

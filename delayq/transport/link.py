@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from delayq.anchor import Anchor
-from delayq.bells import Bells
+from delayq.transport.anchor import Anchor
+from delayq.transport.bells import Bells
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,11 @@ from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode as BlockingNode
 from redis.retry import Retry as BlockingRetry
 
-from delayq.address import Address, Host
-from delayq.cluster import close, clustered
-from delayq.quick import introduced_as, quick
-from delayq.sentinels import Sentinels, followed
-from delayq.wire import Client
+from delayq.transport.address import Address, Host
+from delayq.transport.cluster import close, clustered
+from delayq.transport.quick import introduced_as, quick
+from delayq.transport.sentinels import Sentinels, followed
+from delayq.transport.wire import Client
 
 CALL_S = 5.0
 """How long a call may take that does not block, before the server counts as away."""

@@ -10,10 +10,10 @@ import anyio
 from anyio.abc import TaskGroup
 from redis.asyncio import Redis
 
-from delayq.address import Host
-from delayq.anchor import UNKNOWN, Anchor
-from delayq.cluster import primaries
 from delayq.errors import ServerError
+from delayq.transport.address import Host
+from delayq.transport.anchor import UNKNOWN, Anchor
+from delayq.transport.cluster import primaries
 
 ASK_S = 5.0
 """How often the node is asked: it may have vanished, or close what is idle."""
