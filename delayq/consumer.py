@@ -17,6 +17,7 @@ from delayq.logs import guarded, log_trouble
 from delayq.queue import Queue
 from delayq.seat import Duty, Seat
 from delayq.share import ATTEND_S, Members, Share
+from delayq.stop import Stop
 from delayq.transport.link import Link
 
 MAX_CONSUMER_NAME = 4 * MAX_NAME
@@ -97,8 +98,7 @@ class Consumer:
         self._observe = guarded(observe)
         self._share = Share(self.name, queue.lanes)
         self._shares = queue.ordered and queue.lanes > 1
-        self._stopping = False
-        self._waiting = anyio.CancelScope()
+        self._stop = Stop()
         self._thaws_at = 0.0
         self.seats: tuple[Seat, ...] = ()
         """One for each lane, once it runs."""
@@ -112,9 +112,7 @@ class Consumer:
         async with self._server.link(self.name) as link:
             queue = self._queue.bound_to(link.client)
             members = Members(link.client, queue.keys, self.name)
-            with anyio.CancelScope() as self._waiting:
-                if self._stopping:
-                    self._waiting.cancel()
+            with self._stop.cuts():
                 await outlast(queue.register, self.name, self._observe)
                 if self._shares:
                     await self._look(members)
@@ -124,13 +122,12 @@ class Consumer:
                     serving.start_soon(seat.run)
                 if self._shares:
                     serving.start_soon(self._attend, members)
-                elif self._stopping:
+                elif self._stop.asked:
                     self._stop_seats()
 
     def stop(self) -> None:
         """Finish what is in hand, hand over, and return from `run`."""
-        self._stopping = True
-        self._waiting.cancel()
+        self._stop.ask()
         if not self._shares:
             self._stop_seats()
 
@@ -163,9 +160,9 @@ class Consumer:
 
     async def _attend(self, members: Members) -> None:
         """Take part in sharing until stopped; then leave, and hand over: others know at once."""
-        with anyio.CancelScope() as self._waiting:
+        with self._stop.cuts():
             excess, due_s = 0, mono_s() + ATTEND_S
-            while not self._stopping:
+            while True:
                 await self._share.doubted(due_s - mono_s())
                 await anyio.sleep(max(0, self._thaws_at - mono_s()))
                 await self._look(members)

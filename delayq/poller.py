@@ -13,6 +13,7 @@ from delayq.lanes import REST_S
 from delayq.logs import guarded, log_trouble
 from delayq.promoter import Promoter
 from delayq.queue import Queue
+from delayq.stop import Stop
 from delayq.transport.bells import Bells
 
 
@@ -34,8 +35,7 @@ class Poller:
         self._server = server
         self._queue = queue
         self._observe = guarded(observe)
-        self._stopping = False
-        self._waiting = anyio.CancelScope()
+        self._stop = Stop()
         self._promoters = self._made(queue)
 
     async def run(self) -> None:
@@ -47,17 +47,13 @@ class Poller:
         async with self._server.link(self.name) as link:
             queue = self._queue.bound_to(link.client)
             self._promoters = self._made(queue)
-            with anyio.CancelScope() as self._waiting:
-                if self._stopping:
-                    self._waiting.cancel()
+            with self._stop.cuts():
                 await outlast(queue.register, self.name, self._observe)
-                if not self._stopping:
-                    await self._promote(link.bells)
+                await self._promote(link.bells)
 
     def stop(self) -> None:
         """Return from `run`: at once, as each move is one step at the server."""
-        self._stopping = True
-        self._waiting.cancel()
+        self._stop.ask()
 
     @property
     def idle(self) -> bool:

@@ -11,6 +11,7 @@ from delayq.events import Observer, Published
 from delayq.logs import guarded, log_trouble
 from delayq.message import new_id
 from delayq.queue import Queue
+from delayq.stop import Stop
 
 
 class Producer:
@@ -35,8 +36,7 @@ class Producer:
         self._bodies = iter(bodies)
         self._interval_s = interval_s
         self._observe = guarded(observe)
-        self._waiting = anyio.CancelScope()
-        self._stopping = False
+        self._stop = Stop()
 
     async def run(self) -> None:
         """Publish until the source is exhausted, or stopped.
@@ -48,17 +48,16 @@ class Producer:
             self._queue = self._queue.bound_to(client)
             due_at = mono_s()
             for body in self._bodies:
-                if self._stopping:
+                if self._stop.asked:
                     return
                 await self._publish(body)
                 due_at += self._interval_s
-                with anyio.CancelScope() as self._waiting:
+                with self._stop.cuts():
                     await anyio.sleep(max(0, due_at - mono_s()))
 
     def stop(self) -> None:
         """Publish what is in hand, and return from `run`."""
-        self._stopping = True
-        self._waiting.cancel()
+        self._stop.ask()
 
     async def _publish(self, body: object) -> None:
         # The id is chosen before the first try: a repeat after a lost reply is the same message.

@@ -21,6 +21,7 @@ from delayq.service import Service
 from delayq.settling import Work
 from delayq.share import Share
 from delayq.standby import Standby
+from delayq.stop import Stop
 from delayq.survey import Survey
 from delayq.term import Term
 from delayq.transport.link import Link
@@ -65,8 +66,7 @@ class Seat:
         self._bells = link.bells
         self._doorbell = link.bells.bell(queue.keys.stream)
         self._vacancy = link.bells.bell(queue.keys.vacancy)
-        self._stopping = False
-        self._waiting = anyio.CancelScope()
+        self._stop = Stop()
         self._letting_another = False
         self._passing_on = False
         self._term: Term | None = None
@@ -78,15 +78,14 @@ class Seat:
         :raises ServerError: if the server refuses; while it is merely away, this waits for it
         """
         try:
-            while not self._stopping:
+            while not self._stop.asked:
                 await self._one_term_apart()
         finally:
             self._bells.let_go(self._doorbell, self._vacancy)
 
     def stop(self) -> None:
         """Finish what is in hand, hand over, and return from `run`."""
-        self._stopping = True
-        self._waiting.cancel()
+        self._stop.ask()
         if self._service:
             self._service.stop()
 
@@ -130,8 +129,8 @@ class Seat:
             if self._duty.lanes == 1:
                 raise
             self._observe(LaneFailed(self._duty.name, str(error)))
-            with anyio.CancelScope() as self._waiting:
-                await anyio.sleep(0 if self._stopping else REST_S)
+            with self._stop.cuts():
+                await anyio.sleep(REST_S)
 
     async def _one_term(self) -> None:
         queue, duty = self._queue, self._duty
@@ -144,16 +143,16 @@ class Seat:
             share=self._share,
             lane=self.lane,
         )
-        with anyio.CancelScope() as self._waiting:
+        with self._stop.cuts() as standing_by:
             if self._handling.threads:
                 await self._handling.threads.ready()
             if self._letting_another:
                 await standby.let_another(key)
             lease, why = await standby.wait(key)
-        if self._waiting.cancelled_caught:
+        if standing_by.cancelled_caught:
             return
         try:
-            if self._stopping or await self._serve(lease, why):
+            if self._stop.asked or await self._serve(lease, why):
                 await self._hand_over(lease)
         finally:
             self._share.give_up(self.lane)

@@ -18,6 +18,7 @@ from delayq.events import Observer, Ticked
 from delayq.logs import guarded, log_trouble
 from delayq.queue import Queue
 from delayq.recurring import Recurrence, moment
+from delayq.stop import Stop
 
 SAFETY_S = 10.0
 """The longest time without a look: the server's clock may be set while a ticker waits."""
@@ -47,8 +48,7 @@ class Ticker:
         self._queue = queue
         self._recurrence = recurrence
         self._observe = guarded(observe)
-        self._stopping = False
-        self._waiting = anyio.CancelScope()
+        self._stop = Stop()
 
     async def run(self) -> None:
         """Schedule ticks until stopped.
@@ -58,11 +58,9 @@ class Ticker:
         passing = (ServerUnreachable, ServerOutOfMemory)
         async with self._server.link(self.name) as link:
             self._queue = self._queue.bound_to(link.client)
-            with anyio.CancelScope() as self._waiting:
-                if self._stopping:
-                    self._waiting.cancel()
+            with self._stop.cuts():
                 await outlast(self._queue.register, self.name, self._observe, passing)
-                while not self._stopping:
+                while True:
                     wait_s = await outlast(self.turn, self.name, self._observe, passing)
                     if wait_s > 0:
                         with self._queue.clock.limit(wait_s):
@@ -72,8 +70,7 @@ class Ticker:
 
     def stop(self) -> None:
         """Return from `run`: at once, as each call is one step at the server."""
-        self._stopping = True
-        self._waiting.cancel()
+        self._stop.ask()
 
     async def turn(self, now_ms: int | None = None) -> float:
         """Schedule what was missed, as far as it is made up for, and the next tick.

@@ -15,6 +15,7 @@ from delayq.distribution import quantile
 from delayq.events import (
     Corrected,
     CorrectionFailed,
+    Event,
     LeaseEnded,
     Promoted,
     Published,
@@ -255,6 +256,19 @@ async def test_a_lost_bell_delays_by_the_safety_poll_at_most(
         await client.zadd(KEYS.schedule, {"000000000001m": 1})
         with anyio.fail_after(SAFETY_S + 1):
             await t.tape.until(Promoted)
+
+
+async def test_a_producer_that_is_stopped_while_it_publishes_waits_no_more(
+    server: Server, queue: Queue, client: Client
+) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, Published):
+            producer.stop()
+
+    producer = Producer(server, queue, [1, 2], interval_s=60, observe=stop)
+    with anyio.fail_after(5):
+        await producer.run()
+    assert await client.xlen(KEYS.stream) == 1
 
 
 async def test_a_producer_publishes_all_in_order(
