@@ -16,8 +16,8 @@ from delayq.verify.stage import Stage
 from delayq.verify.staging import staged
 from tests.servers import program
 
-RENEWALS = 30
-"""How often the next holder renews, thrice a lease, before the frozen one is woken: ten leases."""
+RENEWALS = 12
+"""How often the next holder renews, thrice a lease, before the frozen one is woken: four leases."""
 
 
 @pytest.fixture
