@@ -205,7 +205,7 @@ async def _types(client: Redis, keys: LaneKeys) -> Findings:
     for key, kind in expected.items():
         found = await scripts.command(client, "TYPE", key)
         if found not in ("none", kind):
-            said = f"{key} is a {found}, not a {kind}: foreign hands wrote it"
+            said = f"{key} is a {found}, not a {kind}: another program wrote it"
             yield Finding("problem", keys.full_name, said, f"look at it, then DEL {key}")
 
 

@@ -154,7 +154,7 @@ class LeaseStore:
         if len(answer) == 1:
             return None
         holder, held_epoch, connection, expires_ms = answer[1:]
-        # Foreign hands may have taken the expiry away: then look again before long.
+        # Another program may have taken the expiry away: then look again before long.
         expires_in_s = expires_ms / 1000 if expires_ms >= 0 else 1.0
         return Held(holder, int(held_epoch), connection, expires_in_s)
 

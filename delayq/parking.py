@@ -68,7 +68,7 @@ class Parking:
 
         When it is not on the schedule it may be in the stream, behind the message that waits for
         it, which then goes behind all that is there. If that one is met again, it was nowhere:
-        foreign hands took it away.
+        another program took it away.
         """
         return message.key is not None and self._strayed.get(message.key) == message.id
 

@@ -49,7 +49,7 @@ class Pending:
         await self._ensure(self._queue.starts)
 
     async def make_group_anew(self) -> None:
-        """Create the consumer group that foreign hands took away: it begins with what is kept.
+        """Create the consumer group that another program took away: it begins with what is kept.
 
         :raises ServerError: if the server did not answer, or refused
         """
@@ -79,7 +79,7 @@ class Pending:
         :param busy: whether others are in hand; then a message's last delivery is held back
 
         :raises LeaseLost: if the lease is over; nothing changed
-        :raises GroupMissing: if foreign hands took the stream or its group away
+        :raises GroupMissing: if another program took the stream or its group away
         """
         scope = "" if self._queue.ordered else lease.holder
         most = self._queue.retry.max_deliveries or 1

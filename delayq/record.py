@@ -1,6 +1,6 @@
 """A message as whoever looks at a queue sees it: the value, and where it is.
 
-What foreign hands wrote is shown as well, as far as it can be read: nothing here refuses it.
+What another program wrote is shown as well, as far as it can be read: nothing here refuses it.
 """
 
 import base64

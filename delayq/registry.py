@@ -76,6 +76,6 @@ async def forget(client: Redis, namespace: str, queue: str) -> None:
 
 
 def _lanes(text: str | None) -> int | None:
-    """Read a number of lanes; None if there is none, or foreign hands wrote another thing."""
+    """Read a number of lanes; None if there is none, or another program wrote another thing."""
     found = number(text)
     return found if found is not None and 1 <= found <= MAX_LANES else None

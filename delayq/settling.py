@@ -71,7 +71,7 @@ class Settling:
                     ),
                 )
             except GroupMissing:
-                # Foreign hands took the stream or its group away: begin again with what is left.
+                # Another program took the stream or its group away: begin again with what is left.
                 await self.term.fenced("create the group", lambda _: pending.make_group_anew())
                 self._start = "-"
                 batch = Batch()

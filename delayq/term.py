@@ -24,7 +24,7 @@ from delayq.transport.bell import Bell
 
 T = TypeVar("T")
 
-CALL_S = 30.0
+HEED_S = 30.0
 """Bounds the wait for a call, which is a hint."""
 
 
@@ -179,7 +179,7 @@ class Term:
 
     async def _listen(self) -> None:
         while True:
-            await self._calls.wait(CALL_S)
+            await self._calls.wait(HEED_S)
             if await self.fenced("look", self._store.handover_asked):
                 self._observe(HandoverAsked(self._role, self.lease.epoch))
                 self.handover.set()

@@ -1,4 +1,4 @@
-"""Looking at a queue: counting, finding, listing; and what foreign hands left in it."""
+"""Looking at a queue: counting, finding, listing; and what another program left in it."""
 
 import json
 from typing import Any

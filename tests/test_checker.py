@@ -117,7 +117,7 @@ def foreign_hands() -> Story:
 
 
 def a_destroyed_group() -> Story:
-    """Two are in hand, and a third is not read, when foreign hands destroy the group."""
+    """Two are in hand, and a third is not read, when another program destroys the group."""
     s = story("a", "b", "c")
     s.asked("b")
     s.receipt("b", START_MS + 2_000)

@@ -200,7 +200,7 @@ async def test_who_looks_is_told_so_again_and_gives_way_when_it_does_not_come(
     assert await turns() == [False, False, True, False]
     await client.rpush(KEYS.survey + "x", 1)
     await client.rename(KEYS.survey + "x", KEYS.survey)
-    assert await turns() == [True, False, False, True], "foreign hands stop no survey"
+    assert await turns() == [True, False, False, True], "another program stops no survey"
 
 
 async def test_an_heir_that_is_far_ahead_handles_what_it_inherits(

@@ -100,7 +100,7 @@ async def test_whoever_dies_after_its_script_leaves_each_message_in_one_place(
 
 
 async def exhaust(client: Client, *streams: str) -> None:
-    """Have streams take no entry any more, as foreign hands can: a script fails half-way there."""
+    """Have streams take no more entries, as another program can: a script fails half-way there."""
     for stream in streams:
         await client.xadd(stream, {"id": "last", "body": "1"}, id=LAST_ID)
 

@@ -360,7 +360,7 @@ async def test_what_the_server_does_not_count_is_counted_one_by_one(
 ) -> None:
     await ours.queue.publish_many(range(count))
     first, second = await ours.fetch(count=2)
-    await client.xdel(KEYS.stream, second.entry)  # type: ignore[attr-defined] # by foreign hands
+    await client.xdel(KEYS.stream, second.entry)  # type: ignore[attr-defined] # by another program
     assert isinstance(first, Delivery)
     await client.xdel(KEYS.stream, (await client.xrevrange(KEYS.stream, count=2))[1][0])
     assert (await theirs.queue.stats()).ready == count - 2
@@ -373,7 +373,7 @@ async def test_what_is_too_much_to_be_counted_is_told_by_what_was_read(
     monkeypatch.setattr("delayq.browse._COUNTED", 200)
     await ours.queue.publish_many(range(400))
     every = [entry for entry, _ in await client.xrange(KEYS.stream)]
-    await client.xdel(KEYS.stream, every[-2])  # by foreign hands
+    await client.xdel(KEYS.stream, every[-2])  # by another program
     if read:
         await theirs.fetch(count=read)
     assert (await theirs.queue.stats()).ready == 399 - read

@@ -42,7 +42,7 @@ async def test_where_nobody_stands_by_a_handover_comes_back(server: Server, queu
 async def test_a_handover_whose_bell_was_lost_is_seen_all_the_same(
     server: Server, client: Client, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("delayq.term.CALL_S", 0.05)
+    monkeypatch.setattr("delayq.term.HEED_S", 0.05)
     async with troupe(server, queue) as t:
         await t.active("c1")
         await client.hset(queue.keys.lease(), "handover", "1")

@@ -52,7 +52,7 @@ async def all_come_back(queue: Queue) -> None:
 
 
 async def cancelled(client: Client, message_id: str) -> None:
-    """Take a message off the schedule, as foreign hands would."""
+    """Take a message off the schedule, as another program would."""
     [member] = [m for m in await client.zrange(KEYS.schedule, 0, -1) if m[12:] == message_id]
     await client.zrem(KEYS.schedule, member)
     await client.hdel(KEYS.bodies, message_id)

@@ -24,7 +24,7 @@ if refusal then return refusal end
 
 local now = now_ms(ARGV[8])
 local held = redis.call('HMGET', lease, 'holder', 'epoch', 'nonce', 'connection')
-if whole(held[2]) then -- else foreign hands made it: it is nobody's
+if whole(held[2]) then -- else another program made it: it is nobody's
   if held[3] == nonce then
     redis.call('PEXPIRE', lease, ttl)
     redis.call('HSET', lease, 'connection', connection)

@@ -66,7 +66,7 @@ for _, entry in ipairs(pending) do
   local id, deliveries = entry[1], before > 0 and entry[4] or entry[4] + 1
   local claimed = redis.call('XCLAIM', stream, group, consumer, 0, id, 'RETRYCOUNT', deliveries)[1]
   if not claimed then
-    redis.call('XACK', stream, group, id) -- deleted by foreign hands: nothing is left to handle
+    redis.call('XACK', stream, group, id) -- deleted by another program: nothing is left to handle
   elseif passes(id, claimed[2]) then
     if not has_room(claimed[2]) then return answer('', 0) end
   elseif is_last(deliveries, claimed[2]) and (busy or #old > 0) then

@@ -133,7 +133,7 @@ local function each(act, act_plainly)
   end
 end
 
--- A due time that foreign hands gave may be infinite.
+-- A due time that another program gave may be infinite.
 local function within_reason(ms)
   return math.max(0, math.min(tonumber(ms), 2 ^ 53))
 end

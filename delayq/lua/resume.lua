@@ -25,7 +25,7 @@ if refusal then return refusal end
 
 local entry, id, reason, said = unpack(redis.call('HMGET', halted, 'entry', 'id', 'reason', 'error'))
 if redis.call('EXISTS', halted) == 0 then return '' end
-entry = entry or '' -- foreign hands may have left the others alone
+entry = entry or '' -- another program may have left the others alone
 redis.call('PERSIST', halted) -- the harmless first write: goes on at maxmemory
 local pending = redis.pcall('XPENDING', stream, group, entry, entry, 1)[1] -- an error, too, has no [1]
 if pending and skip then

@@ -16,7 +16,7 @@ local consumer, period = ARGV[2], tonumber(ARGV[3])
 local refusal = fence(lease, ARGV[1])
 if refusal then return refusal end
 
--- What foreign hands wrote does not fade in time, or is no string: it is written over.
+-- What another program wrote does not fade in time, or is no string: it is written over.
 local left = redis.call('PTTL', survey)
 if left > 0 and left <= period and redis.pcall('GET', survey) ~= consumer then return {left} end
 redis.call('SET', survey, consumer, 'PX', period)

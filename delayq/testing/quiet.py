@@ -135,7 +135,7 @@ class Quiet:
         owners = frozenset(consumer["name"] for consumer in (pending or {}).get("consumers", ()))
         read = next((g["last-delivered-id"] for g in groups if g["name"] == lane.keys.group), "0-0")
         unread = bool(stream) and stream["last-generated-id"] != read
-        if unread:  # but what foreign hands deleted is not there to be read
+        if unread:  # but what another program deleted is not there to be read
             unread = bool(await self._client.xrange(lane.keys.stream, "(" + read, "+", 1))
         return _Seen(lane, due_ms, unread, owners)
 

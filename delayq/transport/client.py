@@ -41,7 +41,7 @@ async def opened(
     :param one_connection: not for a Cluster
     :param timeout_s: how long an answer may take, whatever the URL says
     """
-    options = _manners(name) | address.options
+    options = _options(name) | address.options
     if timeout_s is not None:
         options["socket_timeout"] = timeout_s
     closing = AsyncExitStack()
@@ -98,7 +98,7 @@ def blocking(address: Address, url: str) -> Any:
     return sentinels.master_for(address.service, **options)
 
 
-def _manners(name: str) -> dict[str, Any]:
+def _options(name: str) -> dict[str, Any]:
     return {
         "protocol": 2,
         "redis_connect_func": introduced_as(name),

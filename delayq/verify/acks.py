@@ -10,7 +10,7 @@ Proved, for each acknowledgement, whoever made it:
 Dead letters are no acknowledgements: a message may die after one behind it was handled, never after
 one behind it was acknowledged, as it was in the stream then.
 
-Assumed: messages that foreign hands touched have no place in any order from then on.
+Assumed: messages that another program touched have no place in any order from then on.
 """
 
 import heapq

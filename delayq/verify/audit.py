@@ -41,7 +41,7 @@ def switch_on() -> None:
 
 
 async def foreign(client: Redis, keys: LaneKeys, *commands: tuple[object, ...]) -> Any:
-    """Do what foreign hands would do to a lane, all of it or nothing, and have it in the audit.
+    """Do what another program would do to a lane, all of it or nothing, and have it in the audit.
 
     :param commands: each as it is sent, `"XGROUP", "DESTROY"` being two words
     :return: what was answered to the last one

@@ -46,9 +46,9 @@ class Fate:
     reason: str = ""
     """Why it is dead."""
     foreign: bool = False
-    """Foreign hands touched it."""
+    """Another program touched it."""
     restarted: bool = False
-    """It is delivered anew, its deliveries forgotten: an operator said so, or foreign hands
+    """It is delivered anew, its deliveries forgotten: an operator said so, or another program
     destroyed the group."""
     moves: list[tuple[str, str, int | None, State, State]] = field(default_factory=list)
     succeeded: set[int] = field(default_factory=set)

@@ -1,4 +1,4 @@
-"""Faults by foreign hands: what somebody with redis-cli might do to a lane."""
+"""Faults by another program: what somebody with redis-cli might do to a lane."""
 
 from random import Random
 

@@ -24,7 +24,7 @@ Where = tuple[str, int]
 # -- the audit --
 
 FOREIGN = "foreign"
-"""The name under which the audit has the commands of foreign hands."""
+"""The name under which the audit has the commands of another program."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ Proved, for each call of a script:
 - A scheduled message gets another due time from `reschedule`, or because it was held, and then is
   due now: so none that waits for its own retry is made due early.
 
-Assumed: messages that foreign hands touched are theirs: they are not judged from then on.
+Assumed: messages that another program touched are theirs: they are not judged from then on.
 """
 
 import heapq

@@ -10,8 +10,8 @@ Proved, for each call of a script, from what it wrote:
 - I6: what is acknowledged leaves Redis; the schedule has a body for each message, and no other.
 - Dead letters are made for a reason that the queue's policy knows.
 
-Assumed: a script's name, as the audit has it, says what it was called for. Messages that foreign
-hands touched are theirs: they are not judged from then on.
+Assumed: a script's name, as the audit has it, says what it was called for. Messages that another
+program touched are theirs: they are not judged from then on.
 """
 
 from collections.abc import Iterator

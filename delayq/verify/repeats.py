@@ -182,7 +182,7 @@ class Repeats:
         return any(f.kind == "server kill" and since_ns <= f.at_ns <= event.at_ns for f in faults)
 
     def _delivered_anew(self, one: Handling, other: Recorded) -> bool:
-        """Tell whether foreign hands destroyed the group, so that what was in hand came again."""
+        """Tell whether another program destroyed the group, so that what was in hand came again."""
         if not isinstance(other, Handling) or self._ordered(one.queue):
             return False
         fates = self._fates.get(one.where)

@@ -80,7 +80,7 @@ end
 local function pending_fields(stream, group, entry)
   local found = redis.call('XRANGE', stream, entry, entry)[1]
   if not found then
-    redis.call('XACK', stream, group, entry) -- deleted by foreign hands, it would stay pending
+    redis.call('XACK', stream, group, entry) -- deleted by another program, it would stay pending
     return nil
   end
   return redis.pcall('XPENDING', stream, group, entry, entry, 1)[1] and found[2] -- an error, too, has no [1]

@@ -2,7 +2,7 @@
 
 -- A message that waits for another one of its key is held: it is not due before that one is settled, which makes it due
 -- (`let_go`). Its score is half a ms more than a whole number, by which it is known, and so late that it is reached only
--- if nobody let it go, as where foreign hands took away what it waited for: to look at all that wait is then no more
+-- if nobody let it go, as where another program took away what it waited for: to look at all that wait is then no more
 -- than 100 calls a second.
 local HELD_MS, HELD_EACH_MS = 10000, 10
 
