@@ -39,6 +39,7 @@ from delayq.commands.lead import run_handover, run_resume, run_who
 from delayq.commands.look import run_dead_list, run_list, run_show, run_stats
 from delayq.commands.run import run_app
 from delayq.commands.table import Answer
+from delayq.commands.terminal import interruptible
 from delayq.demos import delay, failover
 from delayq.demos.report import Verdict
 from delayq.embedded import embedded
@@ -142,7 +143,9 @@ def _answering(act: Callable[[Any], Awaitable[Answer]]) -> Callable[[Any], Await
             if not sys.stdin.isatty():
                 raise UsageError(f"{asked} There is no terminal to ask on: give --yes")
             print(f"{asked} [y/N] ", end="", file=sys.stderr, flush=True)
-            if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            with interruptible():
+                answered = sys.stdin.readline().strip().lower()
+            if answered not in ("y", "yes"):
                 return _failed(NOT_OK, "nothing was done")
         answer = await act(settings)
         print(answer.as_json if settings.json_output else answer.text, flush=True)
@@ -152,6 +155,8 @@ def _answering(act: Callable[[Any], Awaitable[Answer]]) -> Callable[[Any], Await
 
 
 async def _publish(settings: operators.PublishSettings) -> Answer:
+    if settings.body == "-" and sys.stdin.isatty():
+        print("The body, as JSON, and then Ctrl-D:", file=sys.stderr, flush=True)
     return await run_publish(settings, sys.stdin)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import signal
 import subprocess
 from typing import Any
 
@@ -250,9 +251,37 @@ async def test_on_a_terminal_it_is_asked(
 
 
 @pytest.mark.parametrize(
+    ("words", "asked"), [(["purge", "orders", "scheduled"], "[y/N]"), (["publish", "orders"], "D:")]
+)
+async def test_ctrl_c_ends_what_waits_for_a_terminal(
+    server: Server, client: Client, queue: Queue, words: list[str], asked: str
+) -> None:
+    await queue.publish(1, delay=60)
+    ours, theirs = pty.openpty()
+    variables = clean_environment(DELAYQ_REDIS_URL=server.url, DELAYQ_NAMESPACE="test")
+    with subprocess.Popen(  # noqa: ASYNC220 - nothing else is to run meanwhile
+        [*BASE, *words], stdin=theirs, stderr=subprocess.PIPE, text=True, env=variables
+    ) as process:
+        try:
+            assert process.stderr
+            told = ""
+            while asked not in told:
+                told += process.stderr.read(1)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 1
+            assert process.stderr.read().strip() == "delayq: interrupted"
+        finally:
+            process.kill()
+            os.close(ours)
+            os.close(theirs)
+    assert await client.zcard(KEYS.schedule) == 1
+
+
+@pytest.mark.parametrize(
     ("words", "told"),
     [
         (["publish"], "QUEUE"),
+        (["publish", "orders"], "body: none is given, and the standard input is empty"),
         (["publish", "a b", "1"], "QUEUE"),
         (["publish", "orders", "{"], "body"),
         (["publish", "orders", "1", "2"], "2"),

@@ -6,8 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
-import anyio
-
 from delayq.commands.look import opened, opened_queue, queue_of
 from delayq.commands.settings import (
     CancelSettings,
@@ -21,6 +19,7 @@ from delayq.commands.settings import (
     RescheduleSettings,
 )
 from delayq.commands.table import Answer, moment, printable
+from delayq.commands.terminal import interruptible
 from delayq.dead import Redriven
 from delayq.durability import Durability
 from delayq.errors import GroupInUse, InvalidMessage, NotConfirmed
@@ -35,7 +34,10 @@ async def run_publish(settings: PublishSettings, stdin: Any) -> Answer:
     """
     text = settings.body
     if text == "-":
-        text = (await anyio.to_thread.run_sync(stdin.buffer.read)).decode(errors="surrogateescape")
+        with interruptible():
+            text = stdin.buffer.read().decode(errors="surrogateescape")
+        if not text:
+            raise InvalidMessage("body: none is given, and the standard input is empty")
     try:
         body = json.loads(text)
     except (ValueError, RecursionError) as error:
