@@ -7,7 +7,7 @@ from typing import Self, TypeVar
 from delayq.body import B
 from delayq.consumer import check_limits
 from delayq.groups import Start
-from delayq.handling import Context
+from delayq.handling import Context, check_handler
 from delayq.queue import Queue
 
 R = TypeVar("R", bound=Awaitable[None] | None)
@@ -62,12 +62,14 @@ class AppQueue(Queue[B]):
         :param time_limit_s: how long handling a message may take; then it has failed
         :param batch: messages fetched at once, at most
         :raises ValueError: if a number is out of range, or the queue has a handler already
+        :raises TypeError: if the function cannot be called with a body and a context
         """
         check_limits(concurrency=concurrency, time_limit_s=time_limit_s, batch=batch)
 
         def decorate(handler: Callable[[B, Context], R]) -> Callable[[B, Context], R]:
             if self.handled:
                 raise ValueError(f"queue {self.full_name}: it has a handler already")
+            check_handler(handler)
             self.handled.append(Handled(handler, concurrency, time_limit_s, batch))
             return handler
 

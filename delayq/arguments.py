@@ -10,7 +10,7 @@ from dotenv import dotenv_values
 from pydantic_settings import CliApp, CliPositionalArg
 
 from delayq.errors import UsageError
-from delayq.settings import ENV_FILE, PREFIX, Settings
+from delayq.settings import ENV_FILE, PREFIX, Settings, unreadable
 
 _PLACED = get_args(CliPositionalArg[str])[1]
 """How pydantic-settings marks a field that has a place of its own."""
@@ -20,12 +20,16 @@ def read(kind: type[Settings], flags: Sequence[str], known: Iterable[type[Settin
     """Read the settings of a command.
 
     :param known: all settings that there are: a variable that is none of theirs is a mistake
-    :raises UsageError: if there is such a variable
+    :raises UsageError: if there is such a variable, or the file of settings is no text
     :raises SettingsError: if a flag is not understood
     :raises ValidationError: if a value is wrong
     """
-    _check_variables({PREFIX + name.upper() for settings in known for name in _variables(settings)})
-    settings: Settings = CliApp.run(kind, cli_args=_quoted(kind, flags))
+    variables = {PREFIX + name.upper() for settings in known for name in _variables(settings)}
+    try:
+        _check_variables(variables)
+        settings: Settings = CliApp.run(kind, cli_args=_quoted(kind, flags))
+    except UnicodeDecodeError as error:
+        raise UsageError(unreadable(error)) from None
     return settings
 
 

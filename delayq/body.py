@@ -27,9 +27,12 @@ class Codec(Generic[B]):
 
     :param kind: a pydantic model, a dataclass, a TypedDict, or any type that pydantic knows; `Any`
         is any JSON value
+    :raises TypeError: if it is a name, and no type
     """
 
     def __init__(self, kind: Any = Any) -> None:
+        if isinstance(kind, str):
+            raise TypeError(f"body: a type is needed (got {kind!r})")
         self._adapter: TypeAdapter[B] | None = None if kind is Any else TypeAdapter(kind)
 
     def encode(self, body: B) -> str:
@@ -101,5 +104,6 @@ is none."""
 def said(error: ValidationError) -> str:
     """Say what is wrong with which field, without its value: values are not for logs."""
     problems = error.errors(include_input=False, include_context=False, include_url=False)
-    told = [f"{'.'.join(str(part) for part in p['loc']) or 'it'}: {p['msg']}" for p in problems]
+    fields = [".".join(str(part) for part in p["loc"]) or "the whole" for p in problems]
+    told = [f"{field}: {p['msg']}" for field, p in zip(fields, problems, strict=True)]
     return "; ".join(told[:5])

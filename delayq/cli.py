@@ -39,7 +39,6 @@ from delayq.commands.lead import run_handover, run_resume, run_who
 from delayq.commands.look import run_dead_list, run_list, run_show, run_stats
 from delayq.commands.run import run_app
 from delayq.commands.table import Answer
-from delayq.commands.terminal import interruptible
 from delayq.demos import delay, failover
 from delayq.demos.report import Verdict
 from delayq.embedded import embedded
@@ -65,6 +64,7 @@ from delayq.settings import (
     said,
 )
 from delayq.supervisor import LAST_RESORT_S, leave, signalled
+from delayq.terminal import agreed, whole_input
 from delayq.verify.page import page
 from delayq.verify.run import run as verify
 from delayq.verify.settings import VerifySettings
@@ -142,10 +142,7 @@ def _answering(act: Callable[[Any], Awaitable[Answer]]) -> Callable[[Any], Await
         ):
             if not sys.stdin.isatty():
                 raise UsageError(f"{asked} There is no terminal to ask on: give --yes")
-            print(f"{asked} [y/N] ", end="", file=sys.stderr, flush=True)
-            with interruptible():
-                answered = sys.stdin.readline().strip().lower()
-            if answered not in ("y", "yes"):
+            if not agreed(asked):
                 return _failed(NOT_OK, "nothing was done")
         answer = await act(settings)
         print(answer.as_json if settings.json_output else answer.text, flush=True)
@@ -155,9 +152,7 @@ def _answering(act: Callable[[Any], Awaitable[Answer]]) -> Callable[[Any], Await
 
 
 async def _publish(settings: operators.PublishSettings) -> Answer:
-    if settings.body == "-" and sys.stdin.isatty():
-        print("The body, as JSON, and then Ctrl-D:", file=sys.stderr, flush=True)
-    return await run_publish(settings, sys.stdin)
+    return await run_publish(settings, whole_input() if settings.body == "-" else settings.body)
 
 
 COMMANDS = (

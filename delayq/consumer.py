@@ -11,7 +11,7 @@ import anyio
 from delayq.clock import mono_s
 from delayq.connection import Server, outlast
 from delayq.events import Observer, in_lane
-from delayq.handling import Handler, Handling
+from delayq.handling import Handler, Handling, check_handler
 from delayq.keys import MAX_NAME, checked_name
 from delayq.logs import guarded, log_trouble
 from delayq.queue import Queue
@@ -83,8 +83,7 @@ class Consumer:
             concurrency=concurrency,
             time_limit_s=time_limit_s,
         )
-        if not callable(handler):
-            raise TypeError("handler: a function of a body and a context is needed")
+        check_handler(handler)
         if not (acknowledge or queue.ordered):
             raise ValueError("acknowledge: only an ordered queue can go without")
         self._server = server

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -114,6 +115,22 @@ Handler = Callable[[Any, Context], Awaitable[None] | None]
 """Handles a body. To return is to acknowledge; `RetryLater` and `Reject` say otherwise, and any
 other exception follows the queue's retry policy. One that is not async runs in a thread; what it
 returns is awaited, if it can be."""
+
+
+def check_handler(handler: object) -> None:
+    """Check that a handler can be called with a body and a context.
+
+    :raises TypeError: if it cannot
+    """
+    needed = "handler: a function of two parameters, a body and a context, is needed"
+    if not callable(handler):
+        raise TypeError(f"{needed} (got {handler!r})")
+    with suppress(ValueError):  # some that are written in C do not tell
+        try:
+            inspect.signature(handler).bind(None, None)
+        except TypeError as error:
+            named_as = getattr(handler, "__qualname__", handler)
+            raise TypeError(f"{needed}; {named_as}: {error}") from None
 
 
 class Handling:

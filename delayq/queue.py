@@ -86,6 +86,8 @@ class Queue(Lanes, Generic[B]):
         ):
             if value not in known:
                 raise ValueError(f"{name}: one of {known} (got {value!r})")
+        if not isinstance(self.retry, Retry):
+            raise TypeError(f"retry: a Retry is needed (got {self.retry!r})")
         if self.max_backlog is not None and self.max_backlog < 1:
             raise ValueError(f"max_backlog: at least 1, or None (got {self.max_backlog})")
         if not 1 <= self.dedup_window_s <= MAX_DEDUP_WINDOW_S:

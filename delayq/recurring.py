@@ -151,7 +151,8 @@ def recurrence(spec: str | timedelta, missed: Missed = "skip", timezone: str = "
     if isinstance(spec, str):
         return Recurrence(Cron(spec, zone), missed, zone)
     if not isinstance(spec, timedelta) or spec < MIN_INTERVAL or spec % _MS:
-        raise ValueError(f"every {spec!r}: whole milliseconds, at least 100, or a cron expression")
+        needed = "a timedelta of whole ms, at least 100, or a cron expression"
+        raise ValueError(f"every {spec!r}: {needed} is needed")
     return Recurrence(Interval(spec // _MS), missed, zone)
 
 

@@ -17,12 +17,12 @@ class RetryLater(Exception):
 
     It counts as a delivery: at `Retry.max_deliveries` the message becomes a dead letter.
 
-    :raises InvalidMessage: if `delay_ms` is below 0 or beyond a century
+    :raises InvalidMessage: if `delay_ms` is no whole number, below 0, or beyond a century
     """
 
     def __init__(self, delay_ms: int) -> None:
-        if not 0 <= delay_ms <= MAX_DELAY_MS:
-            raise InvalidMessage(f"delay_ms: 0 to {MAX_DELAY_MS} (got {delay_ms})")
+        if not (isinstance(delay_ms, int) and 0 <= delay_ms <= MAX_DELAY_MS):
+            raise InvalidMessage(f"delay_ms: whole ms, 0 to {MAX_DELAY_MS} (got {delay_ms!r})")
         super().__init__(f"again in {delay_ms} ms")
         self.delay_ms = delay_ms
 

@@ -133,6 +133,13 @@ def load(kind: type[S], **given: Any) -> S:
         return kind(**given)
     except ValidationError as error:
         raise InvalidSettings("; ".join(said(problem) for problem in error.errors())) from None
+    except UnicodeDecodeError as error:
+        raise InvalidSettings(unreadable(error)) from None
+
+
+def unreadable(error: UnicodeDecodeError) -> str:
+    """Say that the file of settings cannot be read."""
+    return f"{ENV_FILE}: it is not written in UTF-8: {error}"
 
 
 def said(problem: Any, places: Collection[str] = ()) -> str:

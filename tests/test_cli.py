@@ -132,6 +132,14 @@ def test_bad_input_is_named_and_exits_with_2(words: list[str], told: str) -> Non
     assert said.stdout == ""
 
 
+def test_a_file_of_settings_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xff\xfeD\0E\0")
+    for words in (["stats"], ["run", "shop:app"]):
+        said = run(*words, cwd=str(tmp_path))
+        assert (said.returncode, said.stdout) == (2, "")
+        assert said.stderr.startswith("delayq: .env: it is not written in UTF-8")
+
+
 def test_a_mistyped_variable_is_named() -> None:
     said = run("run-demo", "delay", DELAYQ_MESAGES="3")
     assert said.returncode == 2

@@ -127,7 +127,11 @@ def test_a_model_with_aliases_and_computed_fields_is_read_as_it_was_written(body
     ("kind", "body", "why"),
     [
         (Renamed, Renamed(user_id=1), "body: user_id: Field required, when its JSON is read"),
-        (float, float("nan"), "body: it: Input should be a valid number, when its JSON is read"),
+        (
+            float,
+            float("nan"),
+            "body: the whole: .* valid number, when its JSON is read",
+        ),
         (Sized, {"size": " small"}, "body: AttributeError.*, when its JSON is read"),
     ],
 )

@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import time
+from datetime import timedelta
 from types import ModuleType
 from typing import Any
 
@@ -11,7 +12,16 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from delayq import App, Context, NotOpen, Server, ServerError, ServerUnreachable
+from delayq import (
+    App,
+    Context,
+    InvalidMessage,
+    NotOpen,
+    RetryLater,
+    Server,
+    ServerError,
+    ServerUnreachable,
+)
 from delayq.events import Event
 from tests.conftest import Client
 from tests.servers import RealServer
@@ -155,6 +165,29 @@ def test_a_wrong_option_of_a_handler_is_refused_where_it_is_declared(
     orders = App(redis_url="redis://shop").queue("orders")
     with pytest.raises(ValueError, match=next(iter(options))):
         orders.handler(**options)
+
+
+@pytest.mark.parametrize("handler", [lambda: None, lambda _body: None, lambda _a, _b, _c: None, 3])
+def test_what_cannot_be_called_as_a_handler_is_refused_where_it_is_declared(handler: Any) -> None:
+    orders = App(redis_url="redis://shop").queue("orders")
+    with pytest.raises(TypeError, match="handler: a function of two parameters"):
+        orders.handler()(handler)
+
+
+@pytest.mark.parametrize(
+    ("given", "options"), [("retry: a Retry is needed", {"retry": 5}), ("body", {"body": "strict"})]
+)
+def test_what_is_no_option_of_a_queue_is_refused_where_it_is_declared(
+    given: str, options: dict[str, Any]
+) -> None:
+    with pytest.raises(TypeError, match=given):
+        App(redis_url="redis://shop").queue("orders", **options)
+
+
+@pytest.mark.parametrize("delay_ms", [-1, 0.5, "5", timedelta(seconds=5), None])
+def test_what_is_no_delay_of_whole_milliseconds_is_refused(delay_ms: Any) -> None:
+    with pytest.raises(InvalidMessage, match="delay_ms: whole ms"):
+        RetryLater(delay_ms)
 
 
 async def test_an_observer_that_fails_is_told_and_ends_nothing(

@@ -218,6 +218,13 @@ async def test_a_handler_without_an_end_is_named() -> None:
         await stage.kill("p1")
 
 
+async def test_a_process_that_is_not_there_is_named() -> None:
+    async with testing.running(App(), processes=2) as stage:
+        for end in (stage.kill, stage.stop):
+            with pytest.raises(KeyError, match="no process p9 runs; there are: p1, p2"):
+                await end("p9")
+
+
 async def test_impatience_is_told_though_no_consumer_has_begun() -> None:
     app = App()
     app.queue("q").handler()(lambda _body, _context: None)

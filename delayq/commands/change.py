@@ -4,9 +4,8 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from typing import Any
 
-from delayq.commands.look import opened, opened_queue, queue_of
+from delayq.commands.look import no_group, opened, opened_queue, queue_of
 from delayq.commands.settings import (
     CancelSettings,
     ConfirmedSettings,
@@ -19,7 +18,6 @@ from delayq.commands.settings import (
     RescheduleSettings,
 )
 from delayq.commands.table import Answer, moment, printable
-from delayq.commands.terminal import interruptible
 from delayq.dead import Redriven
 from delayq.durability import Durability
 from delayq.errors import GroupInUse, InvalidMessage, NotConfirmed
@@ -27,17 +25,13 @@ from delayq.queue import Queue
 from delayq.transport.cluster import replicas
 
 
-async def run_publish(settings: PublishSettings, stdin: Any) -> Answer:
-    """Publish one message, its body perhaps from `stdin`.
+async def run_publish(settings: PublishSettings, text: str) -> Answer:
+    """Publish one message, its body as JSON.
 
     :raises InvalidMessage: if the body is no JSON, or a part breaks a limit
     """
-    text = settings.body
-    if text == "-":
-        with interruptible():
-            text = stdin.buffer.read().decode(errors="surrogateescape")
-        if not text:
-            raise InvalidMessage("body: none is given, and the standard input is empty")
+    if not text:
+        raise InvalidMessage("body: none is given, and the standard input is empty")
     try:
         body = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -150,8 +144,9 @@ async def run_drop_group(settings: DropGroupSettings) -> Answer:
             dropped = await queue.seen_by(settings.group_name).drop()
         except GroupInUse as error:
             return Answer(printable(str(error)), value | {"dropped": False}, ok=False)
-    said = f"{name} is dropped" if dropped else f"{name} is not there"
-    return Answer(said, value | {"dropped": dropped}, dropped)
+        if not dropped:
+            raise no_group("GROUP-NAME", queue, settings.group_name, await queue.groups())
+    return Answer(f"{name} is dropped", value | {"dropped": True})
 
 
 async def question(settings: ConfirmedSettings) -> str | None:
@@ -179,5 +174,6 @@ def _question(settings: ConfirmedSettings) -> str | None:
             what = f"the group {settings.group_name} of {settings.queue}"
             return f"Drop {what}, with its retries and dead letters?"
         case LetterSettings():
-            return f"Delete dead letters of {settings.full_name}?"
+            which = "" if settings.reason is None else f" whose reason is {settings.reason}"
+            return f"Delete dead letters of {settings.full_name}{which}?"
     return None

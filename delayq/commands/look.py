@@ -1,6 +1,6 @@
 """The commands that look: stats, list, show."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
@@ -66,9 +66,14 @@ async def opened_queue(settings: QueueSettings) -> AsyncIterator[Queue]:
         queue = await queue_there(client, settings, settings.queue)
         group = settings.group if isinstance(settings, GroupSettings) else GROUP
         if group != GROUP and group not in (there := await queue.groups()):
-            known = ", ".join(there) or "none yet"
-            raise UsageError(f"--group: {queue.name} has no group {group}; there are: {known}")
+            raise no_group("--group", queue, group, there)
         yield queue.seen_by(group)
+
+
+def no_group(argument: str, queue: Queue, group: str, there: Iterable[str]) -> UsageError:
+    """Return what says that a queue has no such group: it may be mistyped."""
+    known = ", ".join(there) or "none yet"
+    return UsageError(f"{argument}: {queue.name} has no group {group}; there are: {known}")
 
 
 async def names_of(client: Redis, settings: OperatorSettings, name: str | None) -> list[str]:

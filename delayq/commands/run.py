@@ -43,9 +43,11 @@ def load(target: str) -> App:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and f"{module_name}.".startswith(f"{error.name}."):
-            raise UsageError(f"run: there is no module {error.name}") from error
+            where = f"neither installed nor in {Path.cwd()}"
+            raise UsageError(f"run: there is no module {error.name}: {where}") from error
         raise
     app = getattr(module, name, None)
     if not isinstance(app, App):
-        raise UsageError(f"run: {name} in {module_name} is not an App")
+        apps = ", ".join(n for n, value in vars(module).items() if isinstance(value, App))
+        raise UsageError(f"run: {name} in {module_name} is no App; there are: {apps or 'none'}")
     return app

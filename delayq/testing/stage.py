@@ -1,6 +1,6 @@
 """An app that runs for a test: on a server of its own, in processes that the test ends at will."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Any
@@ -48,9 +48,9 @@ class Running:
 
         :raises KeyError: if there is no such process
         """
-        supervisor = self.app.supervisor
+        supervisor, roles = self.app.supervisor, self._taken(process)
         async with anyio.create_task_group() as ending:
-            for name in self._processes.pop(process):
+            for name in roles:
                 ending.start_soon(supervisor.kill, name)
 
     async def stop(self, process: str) -> None:
@@ -58,9 +58,9 @@ class Running:
 
         :raises KeyError: if there is no such process
         """
-        supervisor = self.app.supervisor
+        supervisor, roles = self.app.supervisor, self._taken(process)
         async with anyio.create_task_group() as ending:
-            for name in self._processes.pop(process):
+            for name in roles:
                 ending.start_soon(supervisor.stop, name)
 
     async def restart(self, process: str) -> None:
@@ -70,6 +70,12 @@ class Running:
         roles = self._processes[process] = {}
         for name, make in self.app.roles(process).items():
             self.app.supervisor.spawn(name, _kept(roles, name, make))
+
+    def _taken(self, process: str) -> Mapping[str, Role]:
+        if process not in self._processes:
+            there = ", ".join(self._processes) or "none"
+            raise KeyError(f"no process {process} runs; there are: {there}")
+        return self._processes.pop(process)
 
     async def _settle(self) -> int | None:
         return await self._quiet.wait(self.clock)
