@@ -132,7 +132,8 @@ def load(kind: type[S], **given: Any) -> S:
     try:
         return kind(**given)
     except ValidationError as error:
-        raise InvalidSettings("; ".join(said(problem) for problem in error.errors())) from None
+        told = [said(problem, flags=False) for problem in error.errors()]
+        raise InvalidSettings("; ".join(told)) from None
     except UnicodeDecodeError as error:
         raise InvalidSettings(unreadable(error)) from None
 
@@ -142,10 +143,11 @@ def unreadable(error: UnicodeDecodeError) -> str:
     return f"{ENV_FILE}: it is not written in UTF-8: {error}"
 
 
-def said(problem: Any, places: Collection[str] = ()) -> str:
+def said(problem: Any, places: Collection[str] = (), *, flags: bool = True) -> str:
     """Say what is wrong with which setting, or with which argument that is told by its place."""
     field = ".".join(str(part) for part in problem["loc"])
-    named = f"--{field.replace('_', '-')}, {PREFIX}{field.upper()}"
+    flag = f"--{field.replace('_', '-')}, " if flags else ""
+    named = f"{flag}{PREFIX}{field.upper()}"
     if field in places:
         named = field.replace("_", "-").upper()
     text = problem["msg"].removeprefix("Value error, ")
