@@ -79,6 +79,13 @@ class StoodBy(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class NameTaken(Event):
+    """Another process has this name, as `holder`: so this one waits, where they should compete."""
+
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
 class TookOver(Event):
     """A consumer became active: it holds the lease, and the pending list is its own.
 

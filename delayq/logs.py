@@ -23,6 +23,7 @@ from delayq.events import (
     LaneFailed,
     LeaseEnded,
     LoopBlocked,
+    NameTaken,
     NewerFound,
     Observer,
     Promoted,
@@ -46,6 +47,7 @@ _LOUD = (
     Stalled,
     Halted,
     LoopBlocked,
+    NameTaken,
     NewerFound,
 )
 

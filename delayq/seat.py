@@ -142,6 +142,7 @@ class Seat:
             self._observe,
             share=self._share,
             lane=self.lane,
+            own=not queue.ordered,
         )
         with self._stop.cuts() as standing_by:
             if self._handling.threads:

@@ -7,7 +7,7 @@ import anyio
 from delayq.clock import mono_s
 from delayq.connection import outlast, uncut
 from delayq.errors import ServerError
-from delayq.events import Observer, StoodBy
+from delayq.events import NameTaken, Observer, StoodBy
 from delayq.lease import Held, Lease, LeaseStore
 from delayq.share import Share
 from delayq.transport.bell import Bell
@@ -24,6 +24,7 @@ class Standby:
     """Waits for one lease, for a consumer called `role`.
 
     :param share: tells whether the lane of that number is for this consumer
+    :param own: whether the lease is of the consumer's own name, which nobody else should have
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Standby:
         *,
         share: Share,
         lane: int = 0,
+        own: bool = False,
     ) -> None:
         self._store = store
         self._vacancy = vacancy
@@ -42,6 +44,7 @@ class Standby:
         self._observe = observe
         self._share = share
         self._lane = lane
+        self._own = own
 
     async def wait(self, key: str) -> tuple[Lease, str]:
         """Wait for the lease at `key`; return it, and why it could be had.
@@ -68,6 +71,8 @@ class Standby:
                     self._observe(StoodBy(self._role, found.holder, found.epoch))
                     told = found.holder
                 why = await self._watch(found)
+                if self._own and why == "expired":
+                    self._observe(NameTaken(self._role, found.holder))
                 dead = found if why == "connection gone" else None
                 if dead:
                     self._share.lose(dead.name)

@@ -16,6 +16,7 @@ from delayq.events import (
     Ended,
     Inherited,
     LeaseEnded,
+    NameTaken,
     Refused,
     Retried,
     StoodBy,
@@ -322,12 +323,16 @@ async def test_a_killed_consumer_under_its_own_name_goes_on(server: Server, queu
         assert t.bodies == [0, 1, 0]
 
 
-async def test_a_second_consumer_of_the_same_name_stands_by(server: Server, queue: Queue) -> None:
+async def test_a_second_consumer_of_the_same_name_stands_by_and_warns(
+    server: Server, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("delayq.standby.SHOW_S", 0.3)
     async with troupe(server, queue) as t:
         await t.active("c1")
         async with troupe(server, queue) as other:
             other.consumer("c1")
             assert (await other.tape.until(StoodBy)).holder.startswith("c1@")
+            assert (await other.tape.until(NameTaken, "c1")).holder.startswith("c1@")
 
 
 async def test_a_message_that_kills_its_consumer_takes_no_other_with_it(
