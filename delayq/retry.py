@@ -4,12 +4,14 @@ import random
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from delayq.errors import InvalidMessage, named, text_of
 from delayq.message import MAX_DELAY_MS
 
 REJECTED = "rejected"
+_OURS = str(Path(__file__).parent)
 
 
 class RetryLater(Exception):
@@ -143,9 +145,10 @@ def in_order(
 
 
 def _said(error: Exception) -> str:
-    """Say what was raised, and where."""
+    """Say what was raised, and where in the handler, or in what it called."""
     frames = traceback.extract_tb(error.__traceback__)
-    at = f" (at {frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    theirs = [frame for frame in frames if not frame.filename.startswith(_OURS)]
+    at = f" (at {theirs[-1].filename}:{theirs[-1].lineno})" if theirs else ""
     return f"{named(error)}{at}"
 
 

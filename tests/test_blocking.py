@@ -202,7 +202,7 @@ async def test_a_handling_beyond_its_time_limit_has_failed(
         while not (await queue.stats()).dead:
             await anyio.lowlevel.checkpoint()
     [(_, fields)] = await client.xrange(KEYS.dead)
-    assert "TimeoutError: time limit of 0.1 s" in fields["error"]
+    assert fields["error"] == "TimeoutError: time limit of 0.1 s"  # no line of theirs is to blame
     assert 0 < remaining[0] <= 0.1
     released.set()
 
@@ -323,7 +323,7 @@ async def test_the_time_limit_holds_for_what_such_a_handler_returns(
     await publish(queue, 1)
     await stage.tape.until(DeadLettered, "c1")
     [(_, fields)] = await client.xrange(KEYS.dead)
-    assert "TimeoutError: time limit of 0.1 s" in fields["error"]
+    assert fields["error"] == "TimeoutError: time limit of 0.1 s"  # no line of theirs is to blame
 
 
 async def test_a_context_tells_when_a_message_was_due_and_that_its_time_has_no_end(
