@@ -47,12 +47,11 @@ class Sentinels(Sentinel):
         if not known:
             raise MasterNotFoundError(f"no Sentinel knows {service_name!r}: {silent}") from silent
         latest = max(int(state["config-epoch"]) for state in known)
-        for state in known:
-            if int(state["config-epoch"]) == latest and self.check_master_state(
-                state, service_name
-            ):
-                return state["ip"], state["port"]
-        raise MasterNotFoundError(f"the primary of {service_name!r} is down")
+        newest = [state for state in known if int(state["config-epoch"]) == latest]
+        up = [state for state in newest if self.check_master_state(state, service_name)]
+        if not up:
+            raise MasterNotFoundError(f"the primary of {service_name!r} is down")
+        return up[0]["ip"], up[0]["port"]
 
 
 async def _ask(sentinel: Any, answers: list[Any]) -> None:

@@ -25,6 +25,15 @@ FAILING_OVER = [
         ),
     ),
     mutant(
+        "one Sentinel that sees no primary is believed",
+        "test_clusters.py::test_a_sentinel_that_alone_thinks_that_the_primary_is_down_stops_nobody",
+        (
+            "transport/sentinels.py",
+            "up = [state for state in newest if",
+            "up = [state for state in newest[:1] if",
+        ),
+    ),
+    mutant(
         "a Cluster that is down has refused",
         "test_clusters.py::test_a_cluster_that_is_down_is_an_outage_like_any_other",
         ("scripts.py", "    redis_errors.ClusterDownError: ServerUnreachable,"),

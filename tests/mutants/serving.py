@@ -317,4 +317,23 @@ SERVING = [
         f"{HANG}[strict]",
         ("seat.py", "await self._handling.threads.ready()", "pass"),
     ),
+    mutant(
+        "a stop cuts short only what waits already",
+        "test_poller.py::test_a_producer_that_is_stopped_while_it_publishes_waits_no_more",
+        ("stop.py", "if self.asked:", "if False:"),
+    ),
+    mutant(
+        "a typed body is not read before it is sent",
+        "test_message.py::test_what_could_not_be_read_is_not_written",
+        (
+            "body.py",
+            "            self.decode(text)\n        except",
+            "            pass\n        except",
+        ),
+    ),
+    mutant(
+        "nobody hears that a name is taken",
+        "test_competing.py::test_a_second_consumer_of_the_same_name_stands_by_and_warns",
+        ("seat.py", "own=not queue.ordered", "own=False"),
+    ),
 ]
