@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic
 
 import pydantic_core
@@ -34,6 +35,8 @@ class Codec(Generic[B]):
         if isinstance(kind, str):
             raise TypeError(f"body: a type is needed (got {kind!r})")
         self._adapter: TypeAdapter[B] | None = None if kind is Any else TypeAdapter(kind)
+        self._by_alias = False
+        """Whether fields are written by their aliases: where the type does not read their names."""
 
     def encode(self, body: B) -> str:
         """Write a body, so that it can be read.
@@ -45,17 +48,31 @@ class Codec(Generic[B]):
         try:
             if adapter is None:
                 return to_json(body)
-            checked = adapter.validate_python(body)
-            text = adapter.dump_json(checked, by_alias=True, round_trip=True).decode()
+            return self._written(adapter, adapter.validate_python(body))
+        except InvalidMessage:
+            raise
         except ValidationError as error:
             raise InvalidMessage(f"body: {said(error)}") from None
         except (TypeError, ValueError, RecursionError, PydanticSerializationError) as error:
             raise InvalidMessage(f"body: {error}") from error
-        try:
-            self.decode(text)
-        except MalformedEntry as error:
-            raise InvalidMessage(f"{error}, when its JSON is read") from error
-        return text
+
+    def _written(self, adapter: TypeAdapter[B], body: B) -> str:
+        """Write a body of the type, by names or by aliases: so that it is read as what it was."""
+        problems = []
+        for by_alias in (self._by_alias, not self._by_alias):
+            text = adapter.dump_json(body, by_alias=by_alias, round_trip=True).decode()
+            try:
+                read = self.decode(text)
+            except MalformedEntry as error:
+                problems.append(str(error))
+                continue
+            # What has no equality of its own is the same if it is written alike.
+            again = partial(adapter.dump_json, read, by_alias=by_alias, round_trip=True)
+            if read == body or again().decode() == text:
+                self._by_alias = by_alias
+                return text
+            problems.append("body: it is another one")
+        raise InvalidMessage(f"{problems[0]}, when its JSON is read")
 
     def decode(self, text: str) -> B:
         """Read a body.

@@ -173,7 +173,8 @@ class Consumer:
 
     async def _look(self, members: Members) -> None:
         told = tuple(self._share.dead)
-        call = partial(members.attend, told)
+        takes_part = not any(seat.hangs for seat in self.seats)  # it leaves its lanes to others
+        call = partial(members.attend, told, takes_part=takes_part)
         self._share.see(await outlast(call, self.name, self._observe), told)
 
     def _pass_on(self, before: int) -> int:

@@ -1,5 +1,6 @@
 """What becomes of a message whose handler failed: decided here, without doing anything."""
 
+import os
 import random
 import traceback
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from delayq.errors import InvalidMessage, named, text_of
 from delayq.message import MAX_DELAY_MS
 
 REJECTED = "rejected"
-_OURS = str(Path(__file__).parent)
+_OURS = f"{Path(__file__).parent}{os.sep}"
 
 
 class RetryLater(Exception):

@@ -116,6 +116,11 @@ class Seat:
         return self._term.lease.holder if self._term else None
 
     @property
+    def hangs(self) -> bool:
+        """Whether it can handle nothing, as all threads hang."""
+        return self._handling.threads is not None and self._handling.threads.hang
+
+    @property
     def settled(self) -> bool:
         """Whether it is active, and was not told to pass on."""
         return self._term is not None and not self._passing_on

@@ -6,6 +6,7 @@ process reads and handles the last one.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -56,17 +57,15 @@ class Service(Settling):
         self._paused = False
         self._waiting = anyio.CancelScope()
         self._rests: set[anyio.CancelScope] = set()
+        self._without_thread: list[Delivery] = []
+        """What was not begun, as all threads hang."""
 
     def _pool_of(self, act: Callable[[Any], Awaitable[None]]) -> Pool[Any]:
-        """Return a pool whose tasks do that, and stop the service where all threads hang."""
+        """Return a pool whose tasks do that, but for what no thread was to be had for."""
 
         async def act_in_threads(thing: Any) -> None:
-            try:
+            with suppress(ThreadsHang):
                 await act(thing)
-            except ThreadsHang as error:
-                if not self._stopping:
-                    self.work.observe(HandlersHang(self.work.role, str(error)))
-                    self.stop()
 
         handling = self.work.handling
         chosen = act_in_threads if handling.threads else act
@@ -86,7 +85,7 @@ class Service(Settling):
                 await self._wind_up()
             tasks.cancel_scope.cancel()
         await self._flush()
-        await self._give_back(self._unbegun())
+        await self._give_back([*self._unbegun(), *self._without_thread])
 
     def stop(self) -> None:
         """Fetch no more, finish what is being handled, and return from `serve`."""
@@ -95,6 +94,8 @@ class Service(Settling):
         self._look_again()
         for rest in self._rests:
             rest.cancel()
+        if self.work.handling.threads:
+            self.work.handling.threads.hurry()
 
     @property
     def idle(self) -> bool:
@@ -247,9 +248,23 @@ class Service(Settling):
 
         :raises LeaseLost: if trust has ended, which a process that was frozen may find before its
             timers do
+        :raises ThreadsHang: if no thread was to be had; then this stops
         """
         lease = self.term.lease
         if mono_s() > lease.trusted_until:
             raise LeaseLost(f"epoch {lease.epoch} is not trusted any more")
         context = Context(delivery.message, delivery.entry, self._tenure)
-        return outcome_of(self.work.handling, context, self.work.policy)
+        outcome = outcome_of(self.work.handling, context, self.work.policy)
+        return self._in_thread(delivery, outcome) if self.work.handling.threads else outcome
+
+    async def _in_thread(
+        self, delivery: Delivery, outcome: Awaitable[Again | DeadLetter | None]
+    ) -> Again | DeadLetter | None:
+        try:
+            return await outcome
+        except ThreadsHang as error:
+            self._without_thread.append(delivery)
+            if not self._stopping:
+                self.work.observe(HandlersHang(self.work.role, str(error)))
+                self.stop()
+            raise

@@ -38,13 +38,15 @@ class Members:
         self._key = keys.members
         self._me = me
 
-    async def attend(self, dead: Collection[str] = ()) -> set[str]:
+    async def attend(self, dead: Collection[str] = (), *, takes_part: bool = True) -> set[str]:
         """Show that we take part; return who does.
 
         :param dead: members that were found dead. One that lives shows itself again
+        :param takes_part: False to be none of them from now on, and only look
         :raises ServerError: if the server did not answer, or refused
         """
-        args = [self._me, SEEN_MS, "", *dead]
+        shown, gone = (self._me, dead) if takes_part else ("", (*dead, self._me))
+        args = [shown, SEEN_MS, "", *gone]
         return set(await scripts.run(self._client, "attend", [self._key], args))
 
     async def leave(self) -> None:

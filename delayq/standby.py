@@ -16,6 +16,8 @@ WATCH_S = 0.2
 """How often a standby asks whether the holder's connection is still there."""
 SHOW_S = 5.0
 """How often it tries again in any case, and so shows those who look that it stands by."""
+_RENEWED_S = 0.1
+"""By how much longer a lease lasts, at least, if it was renewed: more than two looks may differ."""
 YIELD_S = 2.0
 """How long a consumer that was asked to pass on lets others go first."""
 
@@ -45,6 +47,8 @@ class Standby:
         self._share = share
         self._lane = lane
         self._own = own
+        self._seen = "", 0.0
+        """The last holder of it that was seen, and until when its lease lasted, unless renewed."""
 
     async def wait(self, key: str) -> tuple[Lease, str]:
         """Wait for the lease at `key`; return it, and why it could be had.
@@ -70,9 +74,9 @@ class Standby:
                 if found.holder != told:
                     self._observe(StoodBy(self._role, found.holder, found.epoch))
                     told = found.holder
+                if self._own:
+                    self._suspect(found)
                 why = await self._watch(found)
-                if self._own and why == "expired":
-                    self._observe(NameTaken(self._role, found.holder))
                 dead = found if why == "connection gone" else None
                 if dead:
                     self._share.lose(dead.name)
@@ -82,6 +86,14 @@ class Standby:
                 with anyio.move_on_after(1, shield=True), suppress(ServerError):
                     await self._store.leave()
             raise
+
+    def _suspect(self, held: Held) -> None:
+        """Tell that somebody else has our name, once: if a lease that we saw was renewed since."""
+        holder, ends_at = self._seen
+        self._seen = held.holder, mono_s() + held.expires_in_s
+        if holder == held.holder and self._seen[1] > ends_at + _RENEWED_S:
+            self._observe(NameTaken(self._role, holder))
+            self._own = False
 
     async def _try(self, key: str, dead: Held | None, *, anyway: bool) -> Lease | Held | None:
         """Take the lease if the lane is for us; else only look, and return None if it is free."""

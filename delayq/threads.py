@@ -14,6 +14,8 @@ from typing import Any
 import anyio
 from anyio import to_thread
 
+from delayq.clock import mono_s
+
 
 class ThreadsHang(Exception):
     """Raised where no thread is to be had: all places are kept by calls that were given up."""
@@ -40,32 +42,46 @@ class Threads:
         self._limit_s = limit_s
         self._places = anyio.CapacityLimiter(places)
         self._unlimited = anyio.CapacityLimiter(math.inf)
-        self._ended = anyio.Event()
-        self.lost = 0
+        self._lost = 0
         """Places that are kept by calls that were given up."""
+        self._lost_all_at = 0.0
+        """Since when these are all of them, in monotonic seconds."""
+        self._ended = anyio.Event()
+        self._waits: set[anyio.CancelScope] = set()
+        self._hurried = False
 
     @property
     def hang(self) -> bool:
         """Whether all places are lost."""
-        return self.lost >= self._places.total_tokens
+        return self._lost >= self._places.total_tokens
 
     async def ready(self) -> None:
         """Wait until not all places are lost."""
         while self.hang:
             await self._ended.wait()
+        self._hurried = False
+
+    def hurry(self) -> None:
+        """Until `ready`, wait for no place while all hang."""
+        self._hurried = True
+        for wait in self._waits:
+            wait.cancel()
 
     async def take(self) -> Place:
-        """Take a place; wait for one, as long as a call may take once more, if all hang.
+        """Take a place. While all hang it waits for one as long as a call may take.
 
         :raises ThreadsHang: if all hang still
         """
         place = Place()
-        while True:
-            with anyio.move_on_after(self._limit_s):
-                await self._places.acquire_on_behalf_of(place)
+        while (patience_s := self._patience_s()) > 0:
+            with anyio.move_on_after(patience_s) as wait:
+                self._waits.add(wait)
+                try:
+                    await self._places.acquire_on_behalf_of(place)
+                finally:
+                    self._waits.discard(wait)
                 return place
-            if self.hang:
-                raise ThreadsHang(f"{self.lost} threads are over their limit of {self._limit_s} s")
+        raise ThreadsHang(f"{self._lost} threads are over their limit of {self._limit_s} s")
 
     async def call(self, place: Place, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function in a thread, which frees the place when it ends."""
@@ -88,11 +104,17 @@ class Threads:
             self._free(place)
         elif not place.ended:
             place.given_up = True
-            self.lost += 1
+            self._lost += 1
+            self._lost_all_at = mono_s()
+
+    def _patience_s(self) -> float:
+        if not self.hang:
+            return self._limit_s
+        return 0 if self._hurried else self._lost_all_at + self._limit_s - mono_s()
 
     def _free(self, place: Place) -> None:
         place.ended = True
-        self.lost -= place.given_up
+        self._lost -= place.given_up
         self._places.release_on_behalf_of(place)
         self._ended.set()
         self._ended = anyio.Event()

@@ -26,6 +26,8 @@ from delayq.poller import Poller
 from delayq.queue import Ordering
 from delayq.supervisor import Supervisor
 from delayq.tape import Tape
+from delayq.threads import Place
+from delayq.threads import Threads as Places
 from tests.conftest import KEYS, Client, MakeQueue
 from tests.roles import publish
 from tests.sample import ledger
@@ -272,6 +274,70 @@ async def test_one_whose_threads_hung_goes_on_when_one_ends(
     released.set()
     await stage.acked(3)
     assert handled == [0, 1, 2]
+
+
+@pytest.mark.parametrize("ordering", get_args(Ordering))
+async def test_what_no_thread_was_to_be_had_for_is_not_counted_as_delivered(
+    stage: Stage, make_queue: MakeQueue, released: threading.Event, ordering: Ordering
+) -> None:
+    queue, handled = make_queue(ordering, Retry(max_deliveries=1)), list[int]()
+    await stage.active("c1", queue, lambda *_: released.wait(), concurrency=1, time_limit_s=0.1)
+    await publish(queue, 0, 1)
+    await stage.tape.until(HandlersHang, "c1")
+    await stage.active("c2", queue, lambda body, _context: handled.append(body))
+    await stage.acked(1)
+    assert handled == [1]
+
+
+async def test_a_stop_waits_for_no_thread_where_all_hang(
+    stage: Stage, queue: Queue, released: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, taking = Places.take, [anyio.Event(), anyio.Event()]
+
+    async def noted(threads: Places) -> Place:
+        next(event for event in taking if not event.is_set()).set()
+        return await take(threads)
+
+    monkeypatch.setattr(Places, "take", noted)
+    await stage.active("c1", queue, lambda *_: released.wait(), time_limit_s=2)
+    await publish(queue, 1, 2)
+    await taking[1].wait()
+    with anyio.fail_after(1):
+        await stage.supervisor.stop("c1")
+    assert not list(stage.tape.of(HandlersHang))
+
+
+async def test_a_consumer_that_hangs_leaves_its_lanes_to_others(
+    stage: Stage, make_queue: MakeQueue, client: Client, released: threading.Event
+) -> None:
+    async def takes_part(name: str) -> bool:
+        return await client.zscore(KEYS.members, name) is not None
+
+    queue = make_queue("strict", lanes=2)
+    await stage.active("c1", queue, lambda *_: released.wait(), time_limit_s=0.1)
+    await publish(queue, 1)
+    await stage.tape.until(HandlersHang, "c1")
+    while await takes_part("c1"):
+        await anyio.lowlevel.checkpoint()
+    released.set()
+    while not await takes_part("c1"):
+        await anyio.lowlevel.checkpoint()
+    await stage.acked(1)
+
+
+def test_a_place_is_waited_for_from_when_all_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s, threads, places = 100.0, Places(2, 5), [Place(), Place()]
+    monkeypatch.setattr("delayq.threads.mono_s", lambda: now_s)
+    for place in places:
+        place.begun.acquire()  # as a thread does
+    threads.leave(places[0])
+    now_s = 104
+    threads.leave(places[1])
+    assert threads._patience_s() == 5
+    now_s = 107
+    assert threads._patience_s() == 2
+    threads.hurry()
+    assert threads._patience_s() == 0
 
 
 async def test_one_whose_threads_hang_can_be_stopped(

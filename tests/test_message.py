@@ -112,8 +112,28 @@ class Order(BaseModel):
         return 2 * self.user_id
 
 
-class Renamed(BaseModel):
+class Sent(BaseModel):
+    """A body that is written by other names than it is read by."""
+
     user_id: int = Field(serialization_alias="userId")
+    size: int = Field(3, serialization_alias="n")
+
+
+class Crossed(BaseModel):
+    """One whose aliases no name leads back from."""
+
+    user_id: int = Field(validation_alias="user", serialization_alias="userId")
+
+
+class Halved(BaseModel):
+    """One that is read as another."""
+
+    size: float
+
+    @field_validator("size")
+    @classmethod
+    def _half(cls, size: float) -> float:
+        return size / 2
 
 
 @pytest.mark.parametrize("body", [Order(userId=1), {"userId": 1}])
@@ -123,10 +143,16 @@ def test_a_model_with_aliases_and_computed_fields_is_read_as_it_was_written(body
     assert codec.decode(codec.encode(body)) == Order(userId=1)
 
 
+def test_a_model_with_aliases_for_writing_alone_is_read_as_it_was() -> None:
+    codec, body = Codec[Sent](Sent), Sent(user_id=1, size=9)
+    assert codec.decode(codec.encode(body)) == body
+
+
 @pytest.mark.parametrize(
     ("kind", "body", "why"),
     [
-        (Renamed, Renamed(user_id=1), "body: user_id: Field required, when its JSON is read"),
+        (Crossed, {"user": 1}, "^body: user: Field required, when its JSON is read"),
+        (Halved, {"size": 4}, "^body: it is another one, when its JSON is read"),
         (
             float,
             float("nan"),

@@ -1,7 +1,7 @@
 -- Shows that a consumer takes part in sharing the lanes of its queue, and tells who else does.
 --
 -- KEYS[1] members ZSET who takes part, to ms when last seen
--- ARGV[1] name string  who shows itself
+-- ARGV[1] name string  who shows itself, or '' for nobody
 -- ARGV[2] seen integer ms after which whoever did not is gone
 -- ARGV[3] now  integer ms, or '' for the server's time
 -- ARGV[4…] dead string name of one that was found dead; if it lives it shows itself again
@@ -15,6 +15,6 @@ local now, seen = now_ms(ARGV[3]), tonumber(ARGV[2])
 -- The harmless first write, too: lanes must be shared at maxmemory.
 redis.call('ZREMRANGEBYSCORE', members, '-inf', int(now - seen))
 for i = 4, #ARGV do redis.call('ZREM', members, ARGV[i]) end
-redis.call('ZADD', members, int(now), ARGV[1])
+if ARGV[1] ~= '' then redis.call('ZADD', members, int(now), ARGV[1]) end
 redis.call('PEXPIRE', members, 2 * seen)
 return redis.call('ZRANGE', members, 0, -1)

@@ -205,4 +205,4 @@ def _demoted(error: Exception) -> bool:
 
     A script's refusal, before Redis 7, has the word further inside.
     """
-    return isinstance(error, redis_errors.ReadOnlyError) or "READONLY" in str(error)
+    return isinstance(error, redis_errors.ReadOnlyError) or "-READONLY " in str(error)

@@ -186,8 +186,8 @@ SERVING = [
         "test_ordered.py::test_after_a_stop_the_standby_goes_on_and_nothing_is_handled_twice",
         (
             "service.py",
-            "        await self._flush()\n        await self._give_back(self._unbegun())\n",
-            "        await self._give_back(self._unbegun())\n",
+            "        await self._flush()\n        await self._give_back(",
+            "        await self._give_back(",
         ),
     ),
     mutant(
@@ -310,7 +310,7 @@ SERVING = [
         "a thread given up gives its place up",
         "test_blocking.py::test_a_thread_over_its_time_limit_keeps_its_place_and_fails_nobody"
         "_who_waits_for_it",
-        ("threads.py", "            self.lost += 1\n", "            self._free(place)\n"),
+        ("threads.py", "            self._lost += 1\n", "            self._free(place)\n"),
     ),
     mutant(
         "one whose threads hang takes the lane again",
@@ -325,15 +325,26 @@ SERVING = [
     mutant(
         "a typed body is not read before it is sent",
         "test_message.py::test_what_could_not_be_read_is_not_written",
-        (
-            "body.py",
-            "            self.decode(text)\n        except",
-            "            pass\n        except",
-        ),
+        ("body.py", "read = self.decode(text)", "read = body"),
     ),
     mutant(
         "nobody hears that a name is taken",
         "test_competing.py::test_a_second_consumer_of_the_same_name_stands_by_and_warns",
         ("seat.py", "own=not queue.ordered", "own=False"),
+    ),
+    mutant(
+        "what no thread was to be had for counts as delivered",
+        "test_blocking.py::test_what_no_thread_was_to_be_had_for_is_not_counted_as_delivered[none]",
+        ("service.py", "            self._without_thread.append(delivery)\n"),
+    ),
+    mutant(
+        "a stop waits for a thread though all hang",
+        "test_blocking.py::test_a_stop_waits_for_no_thread_where_all_hang",
+        ("service.py", "self.work.handling.threads.hurry()", "pass"),
+    ),
+    mutant(
+        "a consumer that hangs keeps its part of the lanes",
+        "test_blocking.py::test_a_consumer_that_hangs_leaves_its_lanes_to_others",
+        ("consumer.py", "not any(seat.hangs for seat in self.seats)", "True"),
     ),
 ]
