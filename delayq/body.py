@@ -60,15 +60,15 @@ class Codec(Generic[B]):
         """Write a body of the type, by names or by aliases: so that it is read as what it was."""
         problems = []
         for by_alias in (self._by_alias, not self._by_alias):
-            text = adapter.dump_json(body, by_alias=by_alias, round_trip=True).decode()
+            write = partial(adapter.dump_json, by_alias=by_alias, round_trip=True)
+            text = write(body).decode()
             try:
                 read = self.decode(text)
             except MalformedEntry as error:
                 problems.append(str(error))
                 continue
             # What has no equality of its own is the same if it is written alike.
-            again = partial(adapter.dump_json, read, by_alias=by_alias, round_trip=True)
-            if read == body or again().decode() == text:
+            if read == body or write(read).decode() == text:
                 self._by_alias = by_alias
                 return text
             problems.append("body: it is another one")

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from delayq.keys import own_name_of
 from delayq.verify.figures import ALL, cause_of
 from delayq.verify.history import Fault, Lease, Where
 
@@ -54,7 +55,7 @@ class Owners:
 
     def _met(self, before: Lease, after: Lease) -> Iterator[tuple[Fault, float]]:
         """Yield what befell the server and the holder of a term, until the next one began."""
-        name = before.holder.rpartition("@")[0].removeprefix(f"{before.queue}.")
+        name = own_name_of(before.holder).removeprefix(f"{before.queue}.")
         since = bisect_left(self._at_ms, before.since_us / 1000)
         until = bisect_right(self._at_ms, after.since_us / 1000)
         process = ""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from delayq.keys import own_name_of
 from delayq.verify.history import Fault, Lease
 from delayq.verify.outcome import Outcome
 
@@ -75,7 +76,7 @@ def _by_lane(leases: Sequence[Lease]) -> _Scheme:
 
 
 def _consumer(lease: Lease) -> str:
-    return lease.holder.rpartition("@")[0]
+    return own_name_of(lease.holder)
 
 
 def _lane(lease: Lease) -> str:
